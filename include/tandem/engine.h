@@ -1,0 +1,164 @@
+// A loaded CLIP model that embeds images and texts.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <future>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "tandem/context.h"
+#include "tandem/error.h"
+#include "tandem/types.h"
+
+namespace tandem {
+
+/// A file's bytes: JPEG, PNG, WebP, BMP or GIF (first frame). Shared, so that a request can outlive its caller's buffer.
+struct EncodedImage {
+  std::shared_ptr<const std::vector<std::byte>> bytes;
+};
+
+/// Decoded pixels in host memory: height x width x 3, RGB, one byte a channel. Pictures of exactly the model's
+/// input size are taken as they are, others are resized and cropped as decoded files are.
+struct HostPixels {
+  std::shared_ptr<const std::vector<std::uint8_t>> pixels;
+  int width = 0, height = 0;
+};
+
+/// Fitted pixels in a device's memory: input_size x input_size x 3, one byte a channel.
+struct DevicePixels {
+  DeviceId device;
+  const void* pixels = nullptr;
+  int width = 0, height = 0;
+};
+
+using ImageInput = std::variant<EncodedImage, HostPixels, DevicePixels>;
+
+/// A text (UTF-8), or its token ids with start and end, without padding.
+using TextInput = std::variant<std::string, std::vector<std::int32_t>>;
+
+/// Reads a file into an EncodedImage. Throws not_found, too_large or io_error.
+EncodedImage read_image(const std::string& path, std::size_t max_bytes = std::size_t{256} << 20);
+
+struct ItemError {
+  Code code = Code::internal;
+  std::string message;
+};
+
+/// The vector of one input, or the reason why this input alone has none.
+struct Embedding {
+  std::vector<float> values;
+  std::optional<ItemError> error;
+  bool truncated = false;  ///< a text was longer than the model's context
+};
+
+struct EmbedOptions {
+  Feature feature = Feature::projected;
+  bool normalize = true;  ///< to unit L2 norm
+};
+
+enum class Priority : std::uint8_t { normal, high };
+
+/// Shared between a caller and its request: setting it withdraws work that has not started.
+using CancelFlag = std::shared_ptr<std::atomic<bool>>;
+
+struct Response {
+  std::vector<Embedding> images, texts;  ///< in the request's order
+  double queue_seconds = 0, prepare_seconds = 0, compute_seconds = 0;
+};
+
+struct Request {
+  std::vector<ImageInput> images;
+  std::vector<TextInput> texts;
+  EmbedOptions options;
+  std::optional<std::chrono::steady_clock::time_point> deadline;  ///< passed before it starts: deadline_exceeded
+  Priority priority = Priority::normal;
+  CancelFlag cancel;  ///< may be null
+};
+
+/// Called once, on an engine thread, with the response or the reason why there is none. Must not throw or block.
+using OnDone = std::function<void(std::variant<Response, ItemError>)>;
+
+struct LabelScore {
+  std::size_t label = 0;    ///< index into the labels given
+  float logit = 0;          ///< logit scale x cosine
+  float probability = 0;    ///< softmax over all labels
+};
+
+struct Classification {
+  std::vector<LabelScore> labels;  ///< best first
+  std::optional<ItemError> error;
+};
+
+/// Labels turned into unit vectors, once for many pictures.
+struct LabelSet {
+  std::vector<std::string> labels;
+  std::vector<float> vectors;  ///< labels.size() x embed_dim
+};
+
+struct EngineOptions {
+  std::string model = "emoji";  ///< a folder, a cached hub name, "emoji", or random:NAME[:SEED]
+  std::string vocab;            ///< tokenizer files; empty: beside the weights
+  DeviceId device;
+  Precision precision = Precision::automatic;
+  Reference reference = Reference::automatic;
+  Exif exif = Exif::apply;
+  Cleaning cleaning = Cleaning::automatic;
+  int max_batch = 0;            ///< items of one forward pass; 0: chosen from the model and the memory budget
+  std::size_t max_queue = 4096;  ///< items waiting; beyond it submit() throws overloaded
+  bool load_vision = true, load_text = true;  ///< a tower that is not loaded refuses its inputs
+  std::uint64_t max_pixels = 178'956'970;     ///< of one picture, before decoding
+};
+
+struct EngineInfo {
+  std::string model, layout, model_hash, device, device_name, isa, precision, reference, exif, cleaning;
+  int embed_dim = 0, vision_width = 0, text_width = 0, input_size = 0, context_length = 0;
+  std::size_t parameters = 0, weight_bytes = 0, arena_bytes = 0;
+  int max_batch = 0;
+  double load_seconds = 0, logit_scale = 0;
+  bool knows_photographs = true;  ///< false for the bundled demo model
+};
+
+class Engine {
+ public:
+  /// Loads a model; throws not_found, bad_data, unsupported, out_of_memory, … with the remedy.
+  Engine(Context& context, const EngineOptions& options);
+  ~Engine();
+  Engine(Engine&&) noexcept;
+  Engine& operator=(Engine&&) noexcept;
+
+  const EngineInfo& info() const noexcept;
+
+  /// One Embedding per input, in order. An input that fails has its error; the others are not affected. May be
+  /// called from several threads. Blocks while the queue is full.
+  std::vector<Embedding> embed_images(std::span<const ImageInput> images, const EmbedOptions& options = {});
+  std::vector<Embedding> embed_texts(std::span<const TextInput> texts, const EmbedOptions& options = {});
+
+  /// Turns labels into vectors: every template's "{}" is replaced by the label, embedded, and the unit vectors of a
+  /// label's templates are averaged and normalised again. No template: the label itself.
+  LabelSet encode_labels(std::span<const std::string> labels, std::span<const std::string> templates = {});
+
+  /// Zero-shot classification: logits = logit_scale x cosine, softmax over the labels. top 0: all labels.
+  std::vector<Classification> classify(std::span<const ImageInput> images, const LabelSet& labels, std::size_t top = 0);
+
+  /// Queues work and returns at once. Throws overloaded when the queue is full, unavailable while shutting down.
+  std::future<Response> submit(Request request);
+  void submit(Request request, OnDone on_done);
+
+  /// Items waiting to be prepared or computed.
+  std::size_t queued() const noexcept;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tandem

@@ -1,0 +1,7 @@
+// Everything a user of the library needs.
+#pragma once
+
+#include "tandem/context.h"
+#include "tandem/engine.h"
+#include "tandem/error.h"
+#include "tandem/types.h"

@@ -1,0 +1,195 @@
+// The fused steps that a CLIP transformer is made of. One implementation per kind of device; the model above calls
+// them and knows neither device nor element type. All views of a call are in the backend's own memory. Calls are
+// issued in order on the backend's one stream of work, by one thread at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "tandem/types.h"
+#include "tensor/tensor.h"
+
+namespace tandem::backend {
+
+enum class ActivationFn : std::uint8_t {
+  none,
+  quick_gelu,  ///< x * sigmoid(1.702 x)
+  gelu_erf,    ///< x * Phi(x), exact
+  gelu_tanh,   ///< the tanh approximation
+};
+
+/// Element types of a forward pass in one precision.
+struct ComputeTypes {
+  DType activation;  ///< what linear layers and attention read and write
+  DType residual;    ///< the residual stream
+};
+
+/// A weight matrix in the form that a backend multiplies with: packed, converted, quantised. Opaque above the backend.
+class PreparedWeight {
+ public:
+  virtual ~PreparedWeight() = default;
+  std::int64_t outputs() const noexcept { return outputs_; }
+  std::int64_t inputs() const noexcept { return inputs_; }
+  std::size_t bytes() const noexcept { return bytes_; }
+
+ protected:
+  PreparedWeight(std::int64_t outputs, std::int64_t inputs, std::size_t bytes)
+      : outputs_(outputs), inputs_(inputs), bytes_(bytes) {}
+
+ private:
+  std::int64_t outputs_, inputs_;
+  std::size_t bytes_;
+};
+
+/// An activation as an operation reads or writes it: its elements and, for eight-bit types, a scale per row (f32).
+struct Operand {
+  View view;
+  View scales;
+};
+struct ConstOperand {
+  ConstView view;
+  ConstView scales;
+  constexpr ConstOperand() = default;
+  constexpr ConstOperand(ConstView v, ConstView s = {}) : view(v), scales(s) {}  // NOLINT(google-explicit-constructor)
+  constexpr ConstOperand(View v) : view(v) {}                                    // NOLINT(google-explicit-constructor)
+  constexpr ConstOperand(Operand o) : view(o.view), scales(o.scales) {}          // NOLINT(google-explicit-constructor)
+};
+
+/// How the rows of a packed matrix divide into sequences. Sequence i owns rows [offsets[i], offsets[i + 1]); without
+/// offsets every sequence has `longest` rows. `offsets` (count + 1 values) is in the backend's memory.
+struct Sequences {
+  std::int64_t count = 0;
+  std::int64_t longest = 0;
+  std::int64_t rows = 0;
+  const std::int32_t* offsets = nullptr;
+};
+
+/// tokens[b, 0] = class_embedding + position[0]; tokens[b, 1 + p] = W patch(b, p) + bias + position[1 + p].
+/// Pixels are bytes; W is prepared so that (pixel / 255 - mean) / std is folded into it and its bias.
+struct PatchEmbedArgs {
+  ConstView pixels;           // u8 [B, S, S, 3]
+  const PreparedWeight* weight = nullptr;  // from prepare_patch_embed
+  ConstView class_embedding;  // f32 [D]; none: no class token
+  ConstView position;         // f32 [T, D]
+  View scratch;               // patch_embed_scratch() bytes (u8)
+  View out;                   // residual type [B * T, D]
+  int patch = 0;
+};
+
+/// out = (x - mean(x)) / sqrt(var(x) + eps) * gamma + beta, per row, statistics in float32 (Ba et al. 2016).
+struct LayerNormArgs {
+  ConstView x;            // residual type [M, D]
+  ConstView gamma, beta;  // f32 [D]
+  float eps = 1e-5F;
+  Operand out;            // activation or residual type [M, D]; may be x itself
+};
+
+/// out = fn(x W^T + bias) + residual.
+struct LinearArgs {
+  ConstOperand x;                          // [M, K]
+  const PreparedWeight* weight = nullptr;  // [N, K]
+  ConstView bias;                          // f32 [N]; none: zero
+  ActivationFn fn = ActivationFn::none;
+  ConstView residual;                      // [M, N] of out's type; may be out itself; none: zero
+  Operand out;                             // [M, N], activation or residual type
+};
+
+/// softmax(q k^T / sqrt(head_dim)) v for every head of every sequence, softmax in float32. Every sequence also attends
+/// to the rows of prefix_k and prefix_v, which stand before its own. `causal`: a query sees the prefix, and its own
+/// sequence up to its own row (queries and keys then have the same sequences).
+struct AttentionArgs {
+  ConstView q;         // activation type [queries.rows, heads * head_dim], any stride
+  ConstView k, v;      // activation type [keys.rows, heads * head_dim], any stride
+  ConstView prefix_k, prefix_v;  // [P, heads * head_dim]; none: no prefix
+  View out;            // activation type [queries.rows, heads * head_dim]
+  Sequences queries, keys;
+  int heads = 0, head_dim = 0;
+  bool causal = false;
+};
+
+/// out[r] = table[ids[r]] + position[positions[r]]
+struct EmbedTokensArgs {
+  const std::int32_t* ids = nullptr;        // [M]
+  const std::int32_t* positions = nullptr;  // [M]
+  ConstView table;     // [V, D], type chosen by prepare_table
+  ConstView position;  // f32 [T, D]
+  View out;            // residual type [M, D]
+};
+
+/// out[i] = x[rows[i]]
+struct SelectRowsArgs {
+  ConstView x;                         // [M, D], any type
+  const std::int32_t* rows = nullptr;  // [N]
+  View out;                            // [N, D], x's type
+};
+
+/// out = x W^T (float32), divided by its L2 norm when asked.
+struct ProjectArgs {
+  ConstView x;       // f32 [B, D]
+  const PreparedWeight* weight = nullptr;  // [P, D] from prepare_projection; none: out = x, normalised when asked
+  bool normalize = true;
+  View out;          // f32 [B, P]
+};
+
+/// out = scale * a b^T (float32)
+struct SimilarityArgs {
+  ConstView a, b;    // f32 [M, D], [N, D]
+  float scale = 1;
+  View out;          // f32 [M, N]
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual DeviceId device() const = 0;
+  virtual std::string device_name() const = 0;  ///< "AMD EPYC …"
+  virtual std::string isa() const = 0;          ///< "avx512_bf16", "sm_90", "plain"
+  /// Resolves `automatic`, and throws unsupported, with the remedy, for what this device cannot do.
+  virtual Precision resolve(Precision precision) const = 0;
+  virtual ComputeTypes types(Precision precision) const = 0;
+
+  virtual Buffer allocate(std::size_t bytes) = 0;
+  virtual void upload(const void* host, View to) = 0;     ///< contiguous
+  virtual void download(ConstView from, void* host) = 0;  ///< contiguous; returns when the bytes are there
+  virtual void synchronize() = 0;
+
+  // Preparing weights, from host memory in f32, f16 or bf16. Safe to call from several threads at once.
+  virtual std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision precision) = 0;  // [N, K]
+  /// weight [D, 3, P, P] as published; mean and std per channel; bias [D] or none.
+  virtual std::unique_ptr<PreparedWeight> prepare_patch_embed(ConstView weight, ConstView bias, const float mean[3],
+                                                              const float std[3], float rescale,
+                                                              Precision precision) = 0;
+  virtual std::unique_ptr<PreparedWeight> prepare_projection(ConstView weight) = 0;  // [P, D], stays f32
+  virtual Tensor prepare_vector(ConstView vector) = 0;                               // any shape, to f32
+  virtual Tensor prepare_table(ConstView table, Precision precision) = 0;            // [V, D]
+
+  /// Bytes that patch_embed needs for a batch.
+  virtual std::size_t patch_embed_scratch(std::int64_t batch, int image, int patch, std::int64_t width,
+                                          Precision precision) const = 0;
+  /// A hint, outside a forward pass, that `rows` x `weight` is going to be multiplied: a backend may make its plan now.
+  virtual void warm_up(const LinearArgs&) {}
+
+  virtual void patch_embed(const PatchEmbedArgs&) = 0;
+  virtual void layer_norm(const LayerNormArgs&) = 0;
+  virtual void linear(const LinearArgs&) = 0;
+  virtual void attention(const AttentionArgs&) = 0;
+  virtual void embed_tokens(const EmbedTokensArgs&) = 0;
+  virtual void select_rows(const SelectRowsArgs&) = 0;
+  virtual void project(const ProjectArgs&) = 0;
+  virtual void similarity(const SimilarityArgs&) = 0;
+};
+
+// Shape and type checks in front of every implementation: they throw internal, since the model made the call.
+void check(const PatchEmbedArgs&);
+void check(const LayerNormArgs&);
+void check(const LinearArgs&);
+void check(const AttentionArgs&);
+void check(const EmbedTokensArgs&);
+void check(const SelectRowsArgs&);
+void check(const ProjectArgs&);
+void check(const SimilarityArgs&);
+
+}  // namespace tandem::backend

@@ -1,0 +1,30 @@
+// From a model's name to a local folder. Nothing is downloaded.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <variant>
+
+namespace tandem::hub {
+
+struct LocalFolder {
+  std::filesystem::path path;
+  bool bundled = false;  ///< the demo model that ships with Tandem
+};
+struct RandomModel {
+  std::string architecture;
+  std::uint64_t seed = 0;
+};
+using Location = std::variant<LocalFolder, RandomModel>;
+
+/// name: an existing folder; "emoji"; "random:NAME[:SEED]"; or "org/name" (optionally "@revision") in the Hugging Face
+/// cache (HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME/hub, XDG_CACHE_HOME/huggingface/hub, ~/.cache/huggingface/hub).
+/// Throws not_found that says where was looked and how to get the model.
+Location locate(const std::string& name);
+
+/// Where the bundled models are: TANDEM_MODELS, beside the executable (../models, ../share/tandem/models), or the
+/// source tree it was built from.
+std::filesystem::path bundled_models();
+
+}  // namespace tandem::hub
