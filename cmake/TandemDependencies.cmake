@@ -1,2 +1,52 @@
-# What the build takes from the system. PyPI's C++ libraries live in .venv (see tools/setup.sh).
+# What the build takes from the system (tools/packages.txt) and from PyPI's C++ libraries (tools/requirements.txt, in
+# .venv). Every library has one target, so that a folder of src/ only names it:
+#
+#   Threads::Threads  Boost::headers  nlohmann_json::nlohmann_json  CLI11::CLI11  spdlog::spdlog_header_only
+#   deps::jpeg  deps::png  deps::webp  deps::gif  deps::zlib     linked statically
+#   simdjson::simdjson  DNNL::dnnl  deps::gomp                   no static archive: carried beside the binary
+#
+# Optional ones are only looked for here; the folder that needs one says so.
 find_package(Threads REQUIRED)
+
+# Beast's coroutines need 1.81: Debian 12's default, 1.74, miscompiles them.
+find_package(Boost 1.81 REQUIRED)
+find_package(nlohmann_json 3.10 REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(simdjson REQUIRED)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+
+# tandem_static_archive(name header archive…): an imported target for archives that must not become shared libraries.
+# The first archive is the target, the others follow it on the link line.
+function(tandem_static_archive name header)
+  find_path(TANDEM_${name}_INCLUDE ${header} REQUIRED)
+  mark_as_advanced(TANDEM_${name}_INCLUDE)
+  add_library(deps_${name} INTERFACE IMPORTED GLOBAL)
+  add_library(deps::${name} ALIAS deps_${name})
+  # SYSTEM: warnings in the system's headers are not this project's business.
+  target_include_directories(deps_${name} SYSTEM INTERFACE ${TANDEM_${name}_INCLUDE})
+  foreach(archive IN LISTS ARGN)
+    find_library(TANDEM_${archive}_ARCHIVE lib${archive}.a REQUIRED)
+    mark_as_advanced(TANDEM_${archive}_ARCHIVE)
+    target_link_libraries(deps_${name} INTERFACE ${TANDEM_${archive}_ARCHIVE})
+  endforeach()
+endfunction()
+
+tandem_static_archive(zlib zlib.h z)
+tandem_static_archive(jpeg jpeglib.h jpeg)
+tandem_static_archive(png png.h png)
+target_link_libraries(deps_png INTERFACE deps_zlib m)
+tandem_static_archive(webp webp/decode.h webpdemux webp)
+target_link_libraries(deps_webp INTERFACE Threads::Threads m)
+tandem_static_archive(gif gif_lib.h gif)
+
+# oneDNN 3: PyPI's package, built against libgomp, or a folder that the caller names with -DDNNL_DIR=….
+find_package(dnnl 3.2 REQUIRED CONFIG
+  HINTS ${PROJECT_SOURCE_DIR}/.venv/lib/cmake/dnnl)
+
+# The one OpenMP runtime. oneDNN needs this very file, so it is found by its run-time name and not through -fopenmp.
+find_library(TANDEM_GOMP libgomp.so.1 REQUIRED)
+mark_as_advanced(TANDEM_GOMP)
+add_library(deps_gomp SHARED IMPORTED GLOBAL)
+set_target_properties(deps_gomp PROPERTIES IMPORTED_LOCATION ${TANDEM_GOMP} IMPORTED_SONAME libgomp.so.1)
+add_library(deps::gomp ALIAS deps_gomp)
