@@ -58,6 +58,7 @@ struct Embedding {
   std::vector<float> values;
   std::optional<ItemError> error;
   bool truncated = false;  ///< a text was longer than the model's context
+  int tokens = 0;          ///< of a text, with start and end and after truncation; 0 for an image
 };
 
 struct EmbedOptions {
