@@ -69,12 +69,12 @@ struct Sequences {
 /// tokens[b, 0] = class_embedding + position[0]; tokens[b, 1 + p] = W patch(b, p) + bias + position[1 + p].
 /// Pixels are bytes; W is prepared so that (pixel / 255 - mean) / std is folded into it and its bias.
 struct PatchEmbedArgs {
-  ConstView pixels;           // u8 [B, S, S, 3]
+  ConstView pixels;                        // u8 [B, S, S, 3]
   const PreparedWeight* weight = nullptr;  // from prepare_patch_embed
-  ConstView class_embedding;  // f32 [D]; none: no class token
-  ConstView position;         // f32 [T, D]
-  View scratch;               // patch_embed_scratch() bytes (u8)
-  View out;                   // residual type [B * T, D]
+  ConstView class_embedding;               // f32 [D]; none: no class token
+  ConstView position;                      // f32 [T, D]
+  View scratch;                            // patch_embed_scratch() bytes (u8)
+  View out;                                // residual type [B * T, D]
   int patch = 0;
 };
 
@@ -83,7 +83,7 @@ struct LayerNormArgs {
   ConstView x;            // residual type [M, D]
   ConstView gamma, beta;  // f32 [D]
   float eps = 1e-5F;
-  Operand out;            // activation or residual type [M, D]; may be x itself
+  Operand out;  // activation or residual type [M, D]; may be x itself
 };
 
 /// out = fn(x W^T + bias) + residual.
@@ -92,18 +92,18 @@ struct LinearArgs {
   const PreparedWeight* weight = nullptr;  // [N, K]
   ConstView bias;                          // f32 [N]; none: zero
   ActivationFn fn = ActivationFn::none;
-  ConstView residual;                      // [M, N] of out's type; may be out itself; none: zero
-  Operand out;                             // [M, N], activation or residual type
+  ConstView residual;  // [M, N] of out's type; may be out itself; none: zero
+  Operand out;         // [M, N], activation or residual type
 };
 
 /// softmax(q k^T / sqrt(head_dim)) v for every head of every sequence, softmax in float32. Every sequence also attends
 /// to the rows of prefix_k and prefix_v, which stand before its own. `causal`: a query sees the prefix, and its own
 /// sequence up to its own row (queries and keys then have the same sequences).
 struct AttentionArgs {
-  ConstView q;         // activation type [queries.rows, heads * head_dim], any stride
-  ConstView k, v;      // activation type [keys.rows, heads * head_dim], any stride
+  ConstView q;                   // activation type [queries.rows, heads * head_dim], any stride
+  ConstView k, v;                // activation type [keys.rows, heads * head_dim], any stride
   ConstView prefix_k, prefix_v;  // [P, heads * head_dim]; none: no prefix
-  View out;            // activation type [queries.rows, heads * head_dim]
+  View out;                      // activation type [queries.rows, heads * head_dim]
   Sequences queries, keys;
   int heads = 0, head_dim = 0;
   bool causal = false;
@@ -113,31 +113,32 @@ struct AttentionArgs {
 struct EmbedTokensArgs {
   const std::int32_t* ids = nullptr;        // [M]
   const std::int32_t* positions = nullptr;  // [M]
-  ConstView table;     // [V, D], type chosen by prepare_table
-  ConstView position;  // f32 [T, D]
-  View out;            // residual type [M, D]
+  ConstView table;                          // [V, D], type chosen by prepare_table
+  ConstView position;                       // f32 [T, D]
+  View out;                                 // residual type [M, D]
 };
 
-/// out[i] = x[rows[i]]
+/// out[i] = x[rows[i]], or x[i * every] where `rows` is null.
 struct SelectRowsArgs {
   ConstView x;                         // [M, D], any type
   const std::int32_t* rows = nullptr;  // [N]
   View out;                            // [N, D], x's type
+  std::int64_t every = 0;
 };
 
 /// out = x W^T (float32), divided by its L2 norm when asked.
 struct ProjectArgs {
-  ConstView x;       // f32 [B, D]
+  ConstView x;                             // f32 [B, D]
   const PreparedWeight* weight = nullptr;  // [P, D] from prepare_projection; none: out = x, normalised when asked
   bool normalize = true;
-  View out;          // f32 [B, P]
+  View out;  // f32 [B, P]
 };
 
 /// out = scale * a b^T (float32)
 struct SimilarityArgs {
-  ConstView a, b;    // f32 [M, D], [N, D]
+  ConstView a, b;  // f32 [M, D], [N, D]
   float scale = 1;
-  View out;          // f32 [M, N]
+  View out;  // f32 [M, N]
 };
 
 class Backend {

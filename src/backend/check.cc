@@ -86,7 +86,7 @@ void check(const EmbedTokensArgs& a) {
 
 void check(const SelectRowsArgs& a) {
   constexpr const char* kOp = "select_rows";
-  require(a.x && a.rows != nullptr && a.out && a.x.columns() == a.out.columns() && a.x.dtype == a.out.dtype, kOp,
+  require(a.x && (a.rows != nullptr || a.every > 0) && a.out && a.x.columns() == a.out.columns() && a.x.dtype == a.out.dtype, kOp,
           "x and out differ");
 }
 

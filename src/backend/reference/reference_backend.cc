@@ -187,7 +187,8 @@ class ReferenceBackend final : public Backend {
   void select_rows(const SelectRowsArgs& a) override {
     check(a);
     for (std::int64_t r = 0; r < a.out.rows(); ++r) {
-      std::memcpy(a.out.as<float>() + r * a.out.stride, a.x.as<float>() + a.rows[r] * a.x.stride,
+      const std::int64_t from = a.rows != nullptr ? a.rows[r] : r * a.every;
+      std::memcpy(a.out.as<float>() + r * a.out.stride, a.x.as<float>() + from * a.x.stride,
                   static_cast<std::size_t>(a.out.columns()) * sizeof(float));
     }
   }

@@ -1,0 +1,151 @@
+#include "model/towers.h"
+
+#include <algorithm>
+
+#include "base/strings.h"
+
+namespace tandem::model {
+namespace {
+
+struct VisionState {
+  View pixels;   // u8 [B, S, S, 3]
+  View scratch;  // u8
+  TowerState tower;
+};
+
+VisionState take_vision(Arena& arena, const backend::Backend& backend, Precision precision, const VisionConfig& c,
+                        int embed_dim, std::int64_t batch) {
+  VisionState s;
+  s.pixels = arena.take(DType::u8, {batch, c.image_size, c.image_size, 3});
+  s.scratch = arena.take(
+      DType::u8,
+      {static_cast<std::int64_t>(backend.patch_embed_scratch(batch, c.image_size, c.patch, c.width, precision))});
+  s.tower = take_state(arena, c, backend.types(precision), batch * c.tokens(), batch, embed_dim);
+  return s;
+}
+
+struct TextState {
+  View ids, positions, offsets, pooled;  // i32
+  TowerState tower;
+};
+
+TextState take_text(Arena& arena, const backend::Backend& backend, Precision precision, const TextConfig& c,
+                    int embed_dim, std::int64_t count, std::int64_t rows) {
+  TextState s;
+  s.ids = arena.take(DType::i32, {rows});
+  s.positions = arena.take(DType::i32, {rows});
+  s.offsets = arena.take(DType::i32, {count + 1});
+  s.pooled = arena.take(DType::i32, {count});
+  s.tower = take_state(arena, c, backend.types(precision), rows, count, embed_dim);
+  return s;
+}
+
+/// pooled = ln(selected); projected = W pooled, of unit length when asked.
+TowerOutput finish(Execution& ex, const TowerConfig& c, const Norm& norm, const backend::PreparedWeight* projection,
+                   const TowerState& s, const PassOptions& options) {
+  ex.backend.layer_norm({s.selected, norm.gamma.view(), norm.beta.view(), c.norm_eps, {s.pooled, {}}});
+  if (options.project) ex.backend.project({s.pooled, projection, options.normalize, s.projected});
+  return {s.pooled, options.project ? ConstView(s.projected) : ConstView()};
+}
+
+}  // namespace
+
+std::size_t pooled_position(const TextConfig& config, std::span<const std::int32_t> ids) {
+  if (config.pool_rule == text::PoolRule::largest_id) {
+    return static_cast<std::size_t>(std::max_element(ids.begin(), ids.end()) - ids.begin());
+  }
+  const auto found = std::find(ids.begin(), ids.end(), config.end_id);
+  return found == ids.end() ? 0 : static_cast<std::size_t>(found - ids.begin());
+}
+
+void pack_texts(const TextConfig& config, std::span<const std::span<const std::int32_t>> texts, bool share_prefix,
+                PackedTexts& out) {
+  out.ids.clear(), out.positions.clear(), out.offsets.clear(), out.pooled.clear();
+  out.longest = 0;
+  // Every text keeps at least the row that pooling reads for itself.
+  std::size_t prefix = share_prefix && texts.size() > 1 ? texts[0].size() : 0;
+  for (const auto& ids : texts) {
+    prefix = std::min(prefix, pooled_position(config, ids));
+    prefix = static_cast<std::size_t>(
+        std::mismatch(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(prefix), texts[0].begin()).first -
+        ids.begin());
+  }
+  const auto append = [&](std::span<const std::int32_t> ids, std::size_t first, std::size_t last) {
+    for (std::size_t i = first; i < last; ++i) {
+      out.ids.push_back(ids[i]);
+      out.positions.push_back(static_cast<std::int32_t>(i));
+    }
+  };
+  out.prefix = static_cast<std::int32_t>(prefix);
+  if (prefix > 0) append(texts[0], 0, prefix);
+  out.offsets.push_back(0);
+  for (const auto& ids : texts) {
+    const std::size_t end = pooled_position(config, ids) + 1;
+    append(ids, prefix, end);
+    out.pooled.push_back(static_cast<std::int32_t>(out.ids.size()) - 1);
+    out.offsets.push_back(static_cast<std::int32_t>(out.ids.size() - prefix));
+    out.longest = std::max(out.longest, static_cast<std::int32_t>(end - prefix));
+  }
+}
+
+TowerOutput encode_images(Execution& ex, const VisionConfig& config, const VisionWeights& weights, int embed_dim,
+                          ConstView pixels, const PassOptions& options) {
+  const std::int64_t batch = pixels.shape[0], tokens = config.tokens();
+  Arena::Scope scope(ex.arena);
+  VisionState s = take_vision(ex.arena, ex.backend, ex.precision, config, embed_dim, batch);
+  ex.backend.upload(pixels.data, s.pixels);
+
+  backend::PatchEmbedArgs embed;  // x = patches, class token, positions   [B T, D]
+  embed.pixels = s.pixels, embed.weight = weights.patch_embed.get(), embed.patch = config.patch;
+  embed.class_embedding = weights.class_embedding.view(), embed.position = weights.position.view();
+  embed.scratch = s.scratch, embed.out = s.tower.x;
+  ex.backend.patch_embed(embed);
+  ex.backend.layer_norm({s.tower.x,
+                         weights.ln_pre.gamma.view(),
+                         weights.ln_pre.beta.view(),
+                         config.norm_eps,
+                         {s.tower.x, {}}});  // x = ln_pre(x)
+  if (options.observer) options.observer(-1, s.tower.x);
+
+  Layout layout;
+  layout.own = {batch, tokens, batch * tokens, nullptr};
+  run_blocks(ex, config, *weights.blocks, layout, false, s.tower, options.observer);
+  return finish(ex, config, weights.ln_post, weights.projection.get(), s.tower, options);
+}
+
+TowerOutput encode_texts(Execution& ex, const TextConfig& config, const TextWeights& weights, int embed_dim,
+                         const PackedTexts& texts, const PassOptions& options) {
+  Arena::Scope scope(ex.arena);
+  TextState s = take_text(ex.arena, ex.backend, ex.precision, config, embed_dim, texts.count(), texts.rows());
+  ex.backend.upload(texts.ids.data(), s.ids);
+  ex.backend.upload(texts.positions.data(), s.positions);
+  ex.backend.upload(texts.offsets.data(), s.offsets);
+  ex.backend.upload(texts.pooled.data(), s.pooled);
+
+  ex.backend.embed_tokens({s.ids.as<std::int32_t>(), s.positions.as<std::int32_t>(), weights.token.view(),
+                           weights.position.view(), s.tower.x});  // x = tokens + positions   [M, D]
+  if (options.observer) options.observer(-1, s.tower.x);
+
+  Layout layout;
+  layout.prefix = texts.prefix;
+  layout.own = {texts.count(), texts.longest, texts.rows() - texts.prefix, s.offsets.as<std::int32_t>()};
+  layout.pooled = s.pooled.as<std::int32_t>();
+  run_blocks(ex, config, *weights.blocks, layout, config.mask == TextMask::causal, s.tower, options.observer);
+  return finish(ex, config, weights.ln_final, weights.projection.get(), s.tower, options);
+}
+
+std::size_t plan_images(const backend::Backend& backend, Precision precision, const VisionConfig& config, int embed_dim,
+                        std::int64_t batch) {
+  Arena measure;
+  take_vision(measure, backend, precision, config, embed_dim, batch);
+  return measure.peak();
+}
+
+std::size_t plan_texts(const backend::Backend& backend, Precision precision, const TextConfig& config, int embed_dim,
+                       std::int64_t count, std::int64_t rows) {
+  Arena measure;
+  take_text(measure, backend, precision, config, embed_dim, count, rows);
+  return measure.peak();
+}
+
+}  // namespace tandem::model

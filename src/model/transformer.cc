@@ -1,0 +1,123 @@
+#include "model/transformer.h"
+
+#include <algorithm>
+
+namespace tandem::model {
+namespace {
+
+using backend::ActivationFn;
+
+/// A matrix inside another's memory, at an element offset.
+View inside(View memory, std::int64_t element, std::int64_t rows, std::int64_t columns) {
+  const auto size = static_cast<std::int64_t>(size_of(memory.dtype));
+  return {memory.data == nullptr ? nullptr : memory.data + element * size, memory.dtype, {rows, columns}};
+}
+
+void norm(Execution& ex, const TowerConfig& c, const Norm& w, ConstView x, View out) {
+  ex.backend.layer_norm({x, w.gamma.view(), w.beta.view(), c.norm_eps, {out, {}}});
+}
+
+void linear(Execution& ex, const Linear& w, ConstView x, View out, ActivationFn fn = ActivationFn::none) {
+  ex.backend.linear({x, w.weight.get(), w.bias.view(), fn, {}, {out, {}}});
+}
+
+/// x = x + W h + b, summed over the ranks that share W; bias and residual are rank 0's.
+void add_linear(Execution& ex, const Linear& w, ConstView h, View x) {
+  const bool first = ex.comm.rank() == 0;
+  ex.backend.linear({h,
+                     w.weight.get(),
+                     first ? ConstView(w.bias.view()) : ConstView(),
+                     ActivationFn::none,
+                     first ? ConstView(x) : ConstView(),
+                     {x, {}}});
+  ex.comm.all_reduce_sum(x, nullptr);
+}
+
+/// The shared prefix attends to itself, every sequence to the prefix and itself.
+void attend(Execution& ex, const TowerConfig& c, ConstView q, ConstView k, ConstView v, const Layout& layout,
+            bool causal, View out) {
+  const std::int64_t p = layout.prefix, n = layout.own.rows;
+  backend::AttentionArgs a;
+  a.heads = c.heads, a.head_dim = c.head_dim, a.causal = causal;
+  if (p > 0) {
+    a.q = q.row_range(0, p), a.k = k.row_range(0, p), a.v = v.row_range(0, p);
+    a.queries = a.keys = {1, p, p, nullptr};
+    a.out = out.row_range(0, p);
+    ex.backend.attention(a);
+    a.prefix_k = a.k, a.prefix_v = a.v;
+  }
+  a.q = q.row_range(p, n), a.k = k.row_range(p, n), a.v = v.row_range(p, n);
+  a.queries = a.keys = layout.own;
+  a.out = out.row_range(p, n);
+  ex.backend.attention(a);
+}
+
+/// x = x + mlp(ln_2(x))
+void mlp(Execution& ex, const TowerConfig& c, const BlockWeights& w, View x, View h, View wide) {
+  const View m = inside(wide, 0, x.rows(), c.mlp);
+  norm(ex, c, w.ln_2, x, h);              // h = ln_2(x)           [M, D]
+  linear(ex, w.fc1, h, m, c.activation);  // m = gelu(W1 h + b1)   [M, mlp]
+  add_linear(ex, w.fc2, m, x);            // x = x + W2 m + b2     [M, D]
+}
+
+void block(Execution& ex, const TowerConfig& c, const BlockWeights& w, const Layout& layout, bool causal,
+           TowerState& s) {
+  const std::int64_t rows = layout.rows(), d = c.width;
+  const View qkv = inside(s.wide, 0, rows, 3 * d), attended = inside(s.wide, 3 * rows * d, rows, d);
+  norm(ex, c, w.ln_1, s.x, s.h);  // h = ln_1(x)           [M, D]
+  linear(ex, w.qkv, s.h, qkv);    // q, k, v               [M, 3D]
+  attend(ex, c, qkv.column_range(0, d), qkv.column_range(d, d), qkv.column_range(2 * d, d), layout, causal, attended);
+  add_linear(ex, w.out, attended, s.x);  // x = x + Wo a + bo     [M, D]
+  mlp(ex, c, w, s.x, s.h, s.wide);
+}
+
+/// The last block needs keys and values of every row, and everything else only of the rows that pooling reads. Such a
+/// row is its sequence's last (end of text) or sees all of them (class token), so no mask remains.
+void last_block(Execution& ex, const TowerConfig& c, const BlockWeights& w, const Layout& layout, TowerState& s) {
+  const std::int64_t rows = layout.rows(), count = layout.own.count, d = c.width, p = layout.prefix;
+  const View kv = inside(s.wide, 0, rows, 2 * d), q = inside(s.wide, 2 * rows * d, count, d);
+  const View chosen = inside(s.wide, (2 * rows + count) * d, count, d);
+  norm(ex, c, w.ln_1, s.x, s.h);  // h = ln_1(x)           [M, D]
+  linear(ex, w.kv, s.h, kv);      // k, v                  [M, 2D]
+  ex.backend.select_rows({s.h, layout.pooled, chosen, layout.own.longest});
+  linear(ex, w.q, chosen, q);  // q of pooled rows      [B, D]
+  backend::AttentionArgs a;
+  a.heads = c.heads, a.head_dim = c.head_dim;
+  if (p > 0) a.prefix_k = kv.column_range(0, d).row_range(0, p), a.prefix_v = kv.column_range(d, d).row_range(0, p);
+  a.q = q, a.k = kv.column_range(0, d).row_range(p, rows - p), a.v = kv.column_range(d, d).row_range(p, rows - p);
+  a.queries = {count, 1, count, nullptr}, a.keys = layout.own;
+  a.out = chosen;
+  ex.backend.attention(a);  // one query a sequence  [B, D]
+  ex.backend.select_rows({s.x, layout.pooled, s.selected, layout.own.longest});
+  add_linear(ex, w.out, chosen, s.selected);
+  mlp(ex, c, w, s.selected, s.h.row_range(0, count), s.wide);
+}
+
+}  // namespace
+
+TowerState take_state(Arena& arena, const TowerConfig& c, const backend::ComputeTypes& types, std::int64_t rows,
+                      std::int64_t count, int embed_dim) {
+  TowerState s;
+  // The last block keeps q and the attended rows behind k and v: 2 M D + 2 B D elements at most, never above 4 M D.
+  const std::int64_t wide = std::max<std::int64_t>(4 * c.width, c.mlp);
+  s.x = arena.take(types.residual, {rows, c.width});
+  s.h = arena.take(types.activation, {rows, c.width});
+  s.wide = arena.take(types.activation, {rows, wide});
+  s.selected = arena.take(types.residual, {count, c.width});
+  s.pooled = arena.take(DType::f32, {count, c.width});
+  s.projected = arena.take(DType::f32, {count, embed_dim});
+  return s;
+}
+
+void run_blocks(Execution& ex, const TowerConfig& config, const BlockStore& blocks, const Layout& layout, bool causal,
+                TowerState& state, const Observer& observer) {
+  const int last = blocks.count() - 1;
+  for (int i = 0; i < last; ++i) {
+    block(ex, config, blocks.block(i), layout, causal, state);
+    if (observer) observer(i, state.x);
+  }
+  last_block(ex, config, blocks.block(last), layout, state);
+  if (observer) observer(last, state.selected);
+}
+
+}  // namespace tandem::model
