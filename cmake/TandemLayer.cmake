@@ -10,7 +10,8 @@ function(tandem_layer name)
       message(FATAL_ERROR "${name} names ${dep}, which is not below it")
     endif()
   endforeach()
-  target_include_directories(tandem_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+  target_include_directories(tandem_${name} PUBLIC
+    ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include ${PROJECT_BINARY_DIR}/include)
   target_link_libraries(tandem_${name} PUBLIC ${a_DEPENDS} PRIVATE ${a_PRIVATE_DEPENDS} tandem_warnings)
 endfunction()
 
@@ -27,7 +28,8 @@ function(tandem_test name)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 600 LABELS "${a_LABELS}")
 endfunction()
 
-# tandem_fuzzer(name SOURCES f.cc DEPENDS …): a libFuzzer binary, only in the fuzz preset (clang).
+# tandem_fuzzer(name SOURCES f.cc DEPENDS …): a libFuzzer binary in fuzz/, only in the fuzz preset (clang). `make fuzz`
+# runs it on the seeds in tests/fuzz/seeds/<name>.
 function(tandem_fuzzer name)
   cmake_parse_arguments(PARSE_ARGV 1 a "" "" "SOURCES;DEPENDS")
   if(NOT TANDEM_FUZZ)
@@ -36,4 +38,6 @@ function(tandem_fuzzer name)
   add_executable(${name} ${a_SOURCES})
   target_link_libraries(${name} PRIVATE ${a_DEPENDS} tandem_warnings)
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/fuzz)
+  add_dependencies(fuzzers ${name})
 endfunction()
