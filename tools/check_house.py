@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Checks the rules of the house that no compiler knows.
+
+usage: check_house.py [ROOT]      ROOT is the checkout (default: the one this file is in)
+
+Fails, one line each, where: a layer of src/ has no README.md; a source is longer than 600 lines; the product says that
+it is unfinished; a unit test or fuzzer is in the tree but in no CMakeLists.txt, so that it never runs; a fuzzer has no
+seeds; a link in a Markdown page leads nowhere; a script of tools/ that is meant to be run is not executable.
+"""
+import os
+import pathlib
+import re
+import sys
+
+LONGEST = 600
+SOURCES = {".cc", ".h", ".cu", ".cuh", ".py", ".sh", ".js", ".css", ".html", ".cmake"}
+UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX)\b|\bnot implemented\b", re.IGNORECASE)
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
+SKIPPED = re.compile(r"^(build|build-.*|\..*|__pycache__)$")
+
+
+def files_of(root):
+    """Every file of the checkout that is not built, hidden or installed, as paths relative to it."""
+    for folder, names, files in os.walk(root):
+        names[:] = sorted(n for n in names if not SKIPPED.match(n))
+        for name in sorted(files):
+            yield (pathlib.Path(folder) / name).relative_to(root)
+
+
+def layers_of(root):
+    """The folders of src/ that are layers: those with a CMakeLists.txt of their own."""
+    return [p.parent for p in sorted((root / "src").rglob("CMakeLists.txt"))]
+
+
+def check(root):
+    """Returns (number of files looked at, list of complaints)."""
+    problems = []
+    files = list(files_of(root))
+    for folder in layers_of(root):
+        if not (folder / "README.md").is_file():
+            problems.append(f"{folder.relative_to(root)}: no README.md (what lives here, what never does, how to add one)")
+
+    for path in files:
+        if path.suffix not in SOURCES:
+            continue
+        text = (root / path).read_text(errors="replace")
+        lines = text.count("\n")
+        if lines > LONGEST:
+            problems.append(f"{path}: {lines} lines; split it where there is a seam (at most {LONGEST})")
+        if path.parts[0] in ("src", "include", "python", "web"):
+            for match in UNFINISHED.finditer(text):
+                problems.append(f"{path}:{text.count(chr(10), 0, match.start()) + 1}: unfinished: {match[0]}")
+
+    built = "\n".join((root / p).read_text() for p in files if p.name == "CMakeLists.txt")
+    for path in files:
+        name = path.as_posix()
+        if path.suffix == ".cc" and (name.startswith("tests/unit/") or name.startswith("tests/fuzz/")) and name not in built:
+            problems.append(f"{name}: in no CMakeLists.txt, so it is never built")
+    for match in re.finditer(r"^\s*tandem_fuzzer\(\s*(\w+)", built, re.MULTILINE):
+        seeds = root / "tests/fuzz/seeds" / match[1]
+        if not seeds.is_dir() or not any(seeds.iterdir()):
+            problems.append(f"the fuzzer {match[1]} has no seeds in tests/fuzz/seeds/{match[1]}")
+
+    for path in files:
+        if path.suffix == ".md":
+            for match in LINK.finditer((root / path).read_text()):
+                target = match[1]
+                if "://" not in target and not target.startswith("mailto:") and not (root / path.parent / target).exists():
+                    problems.append(f"{path}: the link to {target} leads nowhere")
+
+    for path in files:
+        if path.suffix in (".sh", ".py") and path.parts[0] == "tools" and (root / path).read_bytes().startswith(b"#!"):
+            if not os.access(root / path, os.X_OK):
+                problems.append(f"{path}: starts with #! but is not executable")
+    return len(files), problems
+
+
+def main():
+    root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent.parent).resolve()
+    count, problems = check(root)
+    print("\n".join(problems) or f"{count} files keep the rules of the house")
+    return 1 if problems or not count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

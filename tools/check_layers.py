@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""Checks that the sources keep to tools/layers.txt.
+
+usage: check_layers.py [ROOT]      ROOT is the checkout (default: the one this file is in)
+
+Fails, one line each, on: an include of a folder that layers.txt does not allow; a quoted include that names no file of
+the project (paths start at src/, include/ or tests/, never at the including file); a folder of src/ that has its own
+CMakeLists.txt but no line in layers.txt; a line for a folder that does not exist; an allowance for an undeclared
+folder; a cycle among the allowances.
+"""
+import graphlib
+import pathlib
+import re
+import sys
+
+SOURCES = {".cc", ".h", ".inc", ".cu", ".cuh"}
+# Written by the build, so not in the tree.
+GENERATED = {"tandem/version.h"}
+INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<(tandem/[^>]+)>)', re.MULTILINE)
+
+
+def read_layers(path):
+    """Returns {folder: set of folders it may include} and the complaints about the file itself."""
+    layers, problems = {}, []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        line = line.split("#")[0].strip()
+        if not line:
+            continue
+        folder, colon, allowed = line.partition(":")
+        if not colon or folder in layers:
+            problems.append(f"tools/layers.txt:{number}: not 'folder: folders', or a folder for the second time")
+            continue
+        layers[folder.strip()] = set(allowed.split())
+    for folder, allowed in layers.items():
+        for name in sorted(allowed - layers.keys()):
+            problems.append(f"tools/layers.txt: {folder} may include {name}, which has no line of its own")
+    try:
+        graphlib.TopologicalSorter(layers).prepare()
+    except graphlib.CycleError as error:
+        problems.append("tools/layers.txt: a cycle: " + " -> ".join(error.args[1]))
+    return layers, problems
+
+
+def folder_of(path, layers):
+    """The declared folder that a path such as backend/cpu/attention.cc belongs to: the longest that fits, or None."""
+    parts = path.split("/")[:-1]
+    for length in range(len(parts), 0, -1):
+        if "/".join(parts[:length]) in layers:
+            return "/".join(parts[:length])
+    return None
+
+
+def check(root):
+    """Returns (number of files read, list of complaints)."""
+    layers, problems = read_layers(root / "tools/layers.txt")
+    for folder in layers:
+        if folder != "tandem" and not (root / "src" / folder).is_dir():
+            problems.append(f"tools/layers.txt: src/{folder} does not exist")
+    for cmake in sorted((root / "src").rglob("CMakeLists.txt")):
+        folder = cmake.parent.relative_to(root / "src").as_posix()
+        if folder not in layers:
+            problems.append(f"src/{folder} is a layer without a line in tools/layers.txt")
+
+    count = 0
+    for top in (root / "src", root / "include"):
+        for file in sorted(p for p in top.rglob("*") if p.suffix in SOURCES):
+            count += 1
+            path = file.relative_to(top).as_posix()
+            own = folder_of(path, layers)
+            shown = file.relative_to(root).as_posix()
+            if own is None:
+                problems.append(f"{shown}: its folder has no line in tools/layers.txt")
+                continue
+            text = file.read_text()
+            for match in INCLUDE.finditer(text):
+                name = match[1] or match[2]
+                line = text.count("\n", 0, match.start(match.lastindex)) + 1
+                if name not in GENERATED and not (root / "src" / name).is_file() and not (root / "include" / name).is_file():
+                    problems.append(f'{shown}:{line}: "{name}" is no file below src/ or include/')
+                    continue
+                other = folder_of(name, layers)
+                if other is None or (other != own and other not in layers[own]):
+                    problems.append(f"{shown}:{line}: {own} may not include {name} (tools/layers.txt)")
+    return count, problems
+
+
+def main():
+    root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent.parent).resolve()
+    count, problems = check(root)
+    print("\n".join(problems) or f"{count} files keep to tools/layers.txt")
+    return 1 if problems or not count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
