@@ -21,7 +21,8 @@
 
 namespace tandem {
 
-/// A file's bytes: JPEG, PNG, WebP, BMP or GIF (first frame). Shared, so that a request can outlive its caller's buffer.
+/// A file's bytes: JPEG, PNG, WebP, BMP or GIF (first frame). Shared, so that a request can outlive its caller's
+/// buffer.
 struct EncodedImage {
   std::shared_ptr<const std::vector<std::byte>> bytes;
 };
@@ -89,9 +90,9 @@ struct Request {
 using OnDone = std::function<void(std::variant<Response, ItemError>)>;
 
 struct LabelScore {
-  std::size_t label = 0;    ///< index into the labels given
-  float logit = 0;          ///< logit scale x cosine
-  float probability = 0;    ///< softmax over all labels
+  std::size_t label = 0;  ///< index into the labels given
+  float logit = 0;        ///< logit scale x cosine
+  float probability = 0;  ///< softmax over all labels
 };
 
 struct Classification {
@@ -113,7 +114,7 @@ struct EngineOptions {
   Reference reference = Reference::automatic;
   Exif exif = Exif::apply;
   Cleaning cleaning = Cleaning::automatic;
-  int max_batch = 0;            ///< items of one forward pass; 0: chosen from the model and the memory budget
+  int max_batch = 0;             ///< items of one forward pass; 0: chosen from the model and the memory budget
   std::size_t max_queue = 4096;  ///< items waiting; beyond it submit() throws overloaded
   bool load_vision = true, load_text = true;  ///< a tower that is not loaded refuses its inputs
   std::uint64_t max_pixels = 178'956'970;     ///< of one picture, before decoding
@@ -121,10 +122,11 @@ struct EngineOptions {
 
 struct EngineInfo {
   std::string model, layout, model_hash, device, device_name, isa, precision, reference, exif, cleaning;
-  int embed_dim = 0, vision_width = 0, text_width = 0, input_size = 0, context_length = 0;
+  int embed_dim = 0, vision_width = 0, text_width = 0, input_size = 0, context_length = 0, vocab_size = 0;
   std::size_t parameters = 0, weight_bytes = 0, arena_bytes = 0;
   int max_batch = 0;
   double load_seconds = 0, logit_scale = 0;
+  bool vision_loaded = true, text_loaded = true;
   bool knows_photographs = true;  ///< false for the bundled demo model
 };
 
@@ -154,8 +156,11 @@ class Engine {
   std::future<Response> submit(Request request);
   void submit(Request request, OnDone on_done);
 
-  /// Items waiting to be prepared or computed.
+  /// Items accepted and not yet answered.
   std::size_t queued() const noexcept;
+
+  /// False once the device has failed for good: every request is then answered with device_failure.
+  bool healthy() const noexcept;
 
  private:
   struct Impl;

@@ -15,7 +15,8 @@ enum class Precision : std::uint8_t { automatic, fp32, tf32, fp16, bf16, int8, f
 /// `pooled` is the tower's own normalised state before the projection (vision or text width).
 enum class Feature : std::uint8_t { projected, pooled };
 
-/// Whose image arithmetic is reproduced bit for bit. `automatic`: hf_fast for Hugging Face folders, openai for OpenCLIP.
+/// Whose image arithmetic is reproduced bit for bit. `automatic`: hf_fast for Hugging Face folders, openai for
+/// OpenCLIP.
 enum class Reference : std::uint8_t {
   automatic,
   hf,       ///< Pillow's resize, crop offset rounded down (transformers' PIL image processor)

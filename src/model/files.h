@@ -33,9 +33,10 @@ class WeightSource {
   virtual std::string hash() const = 0;
 };
 
+/// Maps safetensors files (several: shards). Throws not_found, bad_data.
 std::unique_ptr<WeightSource> open_safetensors(const std::vector<std::filesystem::path>& files);
 /// A restricted reader of torch's zip archives: rebuilds tensors, refuses every other object by name, executes nothing.
-std::unique_ptr<WeightSource> open_torch_archive(const std::filesystem::path& file);
+std::unique_ptr<WeightSource> open_torch_archive(const std::vector<std::filesystem::path>& files);
 
 /// A model that was found: its configuration, and how to get at its weights and tokenizer.
 struct ModelFiles {
@@ -54,5 +55,8 @@ ModelFiles open_folder(const std::filesystem::path& folder);
 /// "ViT-B-32", …: published shapes with seeded random weights, made in memory, in parallel.
 ModelFiles open_random(std::string_view architecture, std::uint64_t seed);
 std::vector<std::string_view> random_architectures();
+
+/// What text::load_tokenizer() needs to know about a model. `automatic` cleaning is the layout's default.
+text::TokenizerOptions tokenizer_options(const ModelFiles& files, Cleaning cleaning);
 
 }  // namespace tandem::model

@@ -146,6 +146,19 @@ class Loader {
 
 }  // namespace
 
+text::TokenizerOptions tokenizer_options(const ModelFiles& files, Cleaning cleaning) {
+  const TextConfig& c = files.config.text;
+  text::TokenizerOptions o;
+  if (cleaning == Cleaning::automatic) cleaning = files.cleaning;
+  o.cleaning = cleaning == Cleaning::openai ? text::Cleaning::openai : text::Cleaning::hf;
+  o.context_length = c.context_length;
+  o.pool_rule = c.pool_rule;
+  o.pool_id = c.end_id;
+  // A random model has a published shape and whatever vocabulary was at hand: CLIP's own start and end rule.
+  if (files.config.layout == "random") o.start_id = c.start_id, o.end_id = c.end_id, o.pad_id = c.pad_id;
+  return o;
+}
+
 Model load_model(const ModelFiles& files, backend::Backend& backend, const LoadOptions& options) {
   Model m;
   m.config = files.config;

@@ -1,0 +1,20 @@
+// The one place that names concrete backends.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "tandem/context.h"
+
+namespace tandem::engine {
+
+/// The backend for a device; automatic is the best that this build and machine have. Throws unsupported with the
+/// remedy.
+std::unique_ptr<backend::Backend> make_backend(DeviceId device, const ContextOptions& options);
+
+/// Devices that make_backend() would accept here, best first: "cpu".
+std::vector<std::string> available_devices();
+
+}  // namespace tandem::engine

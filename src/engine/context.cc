@@ -1,0 +1,38 @@
+#include "tandem/context.h"
+
+#include "base/strings.h"
+#include "engine/context_impl.h"
+#include "tandem/error.h"
+
+namespace tandem {
+namespace {
+
+ContextOptions resolved(ContextOptions o) {
+  for (const int* threads : {&o.threads, &o.decode_threads}) {
+    if (*threads < 0 || *threads > 4096) {
+      throw Error(Code::invalid_argument, cat("threads ", *threads, " is out of range: give 0 (all cores) to 4096"));
+    }
+  }
+  if (o.threads == 0) o.threads = usable_cores();
+  if (o.decode_threads == 0) o.decode_threads = o.threads;
+  return o;
+}
+
+}  // namespace
+
+Context::Impl::Impl(const ContextOptions& given) : options(resolved(given)), decode(options.decode_threads) {
+  if (options.log) {
+    logger = Logger(
+        [sink = options.log](LogLevel level, std::string_view message) { sink(static_cast<int>(level), message); });
+  }
+}
+
+Context::Context(const ContextOptions& options) : impl_(std::make_unique<Impl>(options)) {}
+Context::~Context() = default;
+Context::Context(Context&&) noexcept = default;
+Context& Context::operator=(Context&&) noexcept = default;
+const ContextOptions& Context::options() const noexcept {
+  return impl_->options;
+}
+
+}  // namespace tandem

@@ -1,0 +1,271 @@
+#include "tandem/engine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "base/strings.h"
+#include "engine/context_impl.h"
+#include "engine/replica.h"
+#include "engine/scheduler.h"
+#include "hub/hub.h"
+
+namespace tandem {
+namespace {
+
+using engine::Item;
+
+/// Requests of the blocking calls are cut into pieces, so that a large one neither fills the queue nor is refused.
+constexpr std::size_t kPiece = 256;
+
+model::ModelFiles find_model(const EngineOptions& options) {
+  const hub::Location location = hub::locate(options.model);
+  model::ModelFiles files;
+  if (const auto* random = std::get_if<hub::RandomModel>(&location)) {
+    files = model::open_random(random->architecture, random->seed);
+    // A random model has no vocabulary of its own: the bundled model's serves.
+    if (options.vocab.empty()) files.tokenizer = hub::bundled_models() / "emoji";
+  } else {
+    const auto& folder = std::get<hub::LocalFolder>(location);
+    files = model::open_folder(folder.path);
+    files.knows_photographs = !folder.bundled;
+  }
+  files.config.name = options.model;
+  return files;
+}
+
+}  // namespace
+
+struct Engine::Impl {
+  Impl(Context& context, const EngineOptions& options);
+  ~Impl();
+
+  void serve(Context& context, const EngineOptions& options, std::promise<void>& loaded);
+  void compute(std::vector<Item> batch);
+  void describe(const EngineOptions& options);
+  std::vector<Embedding> embed(Request request, bool images);
+
+  const engine::Clock::time_point begin = engine::Clock::now();
+  model::ModelFiles files;
+  engine::PrepareOptions prepare;
+  std::unique_ptr<engine::Preparer> preparer;
+  std::unique_ptr<engine::Replica> replica;  // lives on the compute thread
+  std::unique_ptr<engine::Scheduler> scheduler;
+  EngineInfo info;
+  EngineOptions options;
+  Logger logger;
+  std::atomic<bool> healthy{true};
+  std::size_t piece = kPiece;
+  std::thread thread;
+};
+
+Engine::Impl::Impl(Context& context, const EngineOptions& given)
+    : files(find_model(given)), options(given), logger(context.impl().logger) {
+  prepare.reference = given.reference == Reference::automatic ? files.reference : given.reference;
+  prepare.cleaning = given.cleaning == Cleaning::automatic ? files.cleaning : given.cleaning;
+  prepare.exif = given.exif;
+  prepare.max_pixels = given.max_pixels;
+  prepare.vocab = given.vocab;
+  if (given.max_queue == 0) throw Error(Code::invalid_argument, "max_queue 0 would refuse everything: give at least 1");
+  if (given.max_batch < 0)
+    throw Error(Code::invalid_argument,
+                cat("max_batch ", given.max_batch, " is negative: give 0 to choose it automatically"));
+  preparer = std::make_unique<engine::Preparer>(files, prepare);
+  piece = std::min(std::max<std::size_t>(kPiece, static_cast<std::size_t>(given.max_batch)), given.max_queue);
+  std::promise<void> loaded;
+  thread = std::thread([&] { serve(context, options, loaded); });
+  try {
+    loaded.get_future().get();
+  } catch (...) {
+    thread.join();
+    throw;
+  }
+}
+
+Engine::Impl::~Impl() {
+  scheduler->stop({Code::unavailable, "the engine is shutting down"});
+  thread.join();
+}
+
+void Engine::Impl::serve(Context& context, const EngineOptions& given, std::promise<void>& loaded) {
+  try {
+    const engine::ReplicaOptions wanted{given.device, given.precision, given.max_batch, given.load_vision,
+                                        given.load_text};
+    replica = std::make_unique<engine::Replica>(files, wanted, context.options());
+    const auto ahead = static_cast<std::size_t>(2 * replica->max_batch() + context.options().decode_threads);
+    scheduler = std::make_unique<engine::Scheduler>(*preparer, context.impl().decode, given.max_queue, ahead);
+    describe(given);
+  } catch (...) {
+    replica.reset();
+    loaded.set_exception(std::current_exception());
+    return;
+  }
+  loaded.set_value();
+  for (;;) {
+    auto batch = scheduler->next_batch([&](std::span<const Item* const> items) { return replica->fitting(items); });
+    if (batch.empty()) break;
+    compute(std::move(batch));
+  }
+  replica.reset();  // its backend dies on the thread that used it
+}
+
+void Engine::Impl::compute(std::vector<Item> batch) {
+  const std::size_t count = batch.size();
+  const auto now = engine::Clock::now();
+  // Whoever has gone costs no device time.
+  std::erase_if(batch, [&](Item& item) {
+    auto reason = item.job->abandoned(now);
+    if (reason) item.job->finish_failed(std::move(*reason));
+    return reason.has_value();
+  });
+  const bool loaded = batch.empty() || (batch.front().image ? info.vision_loaded : info.text_loaded);
+  std::optional<ItemError> failure;
+  if (!loaded) {
+    failure =
+        ItemError{Code::unsupported, cat("the ", batch.front().image ? "vision" : "text", " tower was not loaded")};
+  } else if (!batch.empty()) {
+    try {
+      replica->run(batch);
+    } catch (const std::exception& error) {
+      failure = engine::to_item_error(error);
+      logger.log(LogLevel::error, cat("a batch of ", batch.size(), " failed: ", error.what()));
+    }
+  }
+  if (failure) {
+    for (Item& item : batch) {
+      Embedding failed;
+      failed.error = *failure;
+      item.job->finish(item.image, item.index, std::move(failed));
+    }
+  }
+  batch.clear();
+  scheduler->answered(count);
+  if (failure && failure->code == Code::device_failure) {
+    healthy = false;
+    scheduler->stop(*failure);
+  }
+}
+
+void Engine::Impl::describe(const EngineOptions& given) {
+  const auto& m = replica->model();
+  const auto& c = m.config;
+  auto& b = replica->backend();
+  info.model = given.model, info.layout = c.layout, info.model_hash = m.hash;
+  info.device = to_string(b.device()), info.device_name = b.device_name(), info.isa = b.isa();
+  info.precision = to_string(m.precision), info.reference = to_string(prepare.reference);
+  info.exif = to_string(prepare.exif), info.cleaning = to_string(prepare.cleaning);
+  info.embed_dim = c.embed_dim, info.vision_width = c.vision.width, info.text_width = c.text.width;
+  info.input_size = c.vision.image_size, info.context_length = c.text.context_length;
+  info.vocab_size = c.text.vocab_size;
+  info.parameters = m.parameters, info.weight_bytes = m.weight_bytes, info.arena_bytes = replica->arena_bytes();
+  info.max_batch = replica->max_batch();
+  info.vision_loaded = m.vision.has_value(), info.text_loaded = m.text.has_value();
+  info.load_seconds = std::chrono::duration<double>(engine::Clock::now() - begin).count();
+  info.logit_scale = m.logit_scale;
+  info.knows_photographs = files.knows_photographs;
+}
+
+std::vector<Embedding> Engine::Impl::embed(Request request, bool images) {
+  std::vector<Embedding> out;
+  const std::size_t total = images ? request.images.size() : request.texts.size();
+  std::vector<std::future<Response>> pieces;
+  for (std::size_t first = 0; first < total; first += piece) {
+    const auto begin_at = static_cast<std::ptrdiff_t>(first),
+               end_at = static_cast<std::ptrdiff_t>(std::min(first + piece, total));
+    Request part;
+    part.options = request.options;
+    if (images) {
+      part.images.assign(std::make_move_iterator(request.images.begin() + begin_at),
+                         std::make_move_iterator(request.images.begin() + end_at));
+    } else {
+      part.texts.assign(std::make_move_iterator(request.texts.begin() + begin_at),
+                        std::make_move_iterator(request.texts.begin() + end_at));
+    }
+    auto promise = std::make_shared<std::promise<Response>>();
+    pieces.push_back(promise->get_future());
+    scheduler->submit(
+        std::move(part),
+        [promise](std::variant<Response, ItemError> answer) {
+          if (auto* error = std::get_if<ItemError>(&answer)) {
+            promise->set_exception(std::make_exception_ptr(Error(error->code, error->message)));
+          } else {
+            promise->set_value(std::move(std::get<Response>(answer)));
+          }
+        },
+        true);
+  }
+  for (auto& p : pieces) {
+    Response r = p.get();
+    for (Embedding& e : images ? r.images : r.texts) out.push_back(std::move(e));
+  }
+  return out;
+}
+
+EncodedImage read_image(const std::string& path, std::size_t max_bytes) {
+  std::error_code status;
+  const auto kind = std::filesystem::status(path, status);
+  if (kind.type() == std::filesystem::file_type::not_found) throw Error(Code::not_found, cat("no such file: ", path));
+  if (!std::filesystem::is_regular_file(kind)) throw Error(Code::io_error, cat(path, " is not a regular file"));
+  const auto size = std::filesystem::file_size(path, status);
+  if (!status && size > max_bytes) {
+    throw Error(Code::too_large, cat(path, " has ", size, " bytes, more than the limit of ", max_bytes));
+  }
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw Error(Code::io_error, cat("cannot open ", path, ": is it readable?"));
+  auto bytes = std::make_shared<std::vector<std::byte>>(status ? 0 : size);
+  file.read(reinterpret_cast<char*>(bytes->data()), static_cast<std::streamsize>(bytes->size()));
+  if (static_cast<std::size_t>(file.gcount()) != bytes->size()) {
+    throw Error(Code::io_error, cat("read only ", file.gcount(), " of ", bytes->size(), " bytes of ", path));
+  }
+  return {std::move(bytes)};
+}
+
+Engine::Engine(Context& context, const EngineOptions& options) : impl_(std::make_unique<Impl>(context, options)) {}
+Engine::~Engine() = default;
+Engine::Engine(Engine&&) noexcept = default;
+Engine& Engine::operator=(Engine&&) noexcept = default;
+
+const EngineInfo& Engine::info() const noexcept {
+  return impl_->info;
+}
+std::size_t Engine::queued() const noexcept {
+  return impl_->scheduler->size();
+}
+bool Engine::healthy() const noexcept {
+  return impl_->healthy;
+}
+
+std::vector<Embedding> Engine::embed_images(std::span<const ImageInput> images, const EmbedOptions& options) {
+  Request request;
+  request.images.assign(images.begin(), images.end());
+  request.options = options;
+  return impl_->embed(std::move(request), true);
+}
+
+std::vector<Embedding> Engine::embed_texts(std::span<const TextInput> texts, const EmbedOptions& options) {
+  Request request;
+  request.texts.assign(texts.begin(), texts.end());
+  request.options = options;
+  return impl_->embed(std::move(request), false);
+}
+
+void Engine::submit(Request request, OnDone on_done) {
+  impl_->scheduler->submit(std::move(request), std::move(on_done), false);
+}
+
+std::future<Response> Engine::submit(Request request) {
+  auto promise = std::make_shared<std::promise<Response>>();
+  auto future = promise->get_future();
+  submit(std::move(request), [promise](std::variant<Response, ItemError> answer) {
+    if (auto* error = std::get_if<ItemError>(&answer)) {
+      promise->set_exception(std::make_exception_ptr(Error(error->code, error->message)));
+    } else {
+      promise->set_value(std::move(std::get<Response>(answer)));
+    }
+  });
+  return future;
+}
+
+}  // namespace tandem

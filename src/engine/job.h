@@ -1,0 +1,62 @@
+// A request on its way through the engine.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "engine/preparer.h"
+#include "tandem/engine.h"
+
+namespace tandem::engine {
+
+using Clock = std::chrono::steady_clock;
+
+/// One request and what is known of its answer. Its items are finished one by one, each exactly once, by any thread.
+class Job {
+ public:
+  Job(Request request, OnDone on_done);
+
+  const Request& request() const noexcept { return request_; }
+  std::size_t items() const noexcept { return request_.images.size() + request_.texts.size(); }
+
+  /// Why the request must not be worked on any more: withdrawn, or its deadline passed.
+  std::optional<ItemError> abandoned(Clock::time_point now) const;
+
+  void started(Clock::time_point now);
+  void computed(double seconds);
+  void prepared(double seconds);
+
+  /// Records one item's vector or error. The call that finishes the last item delivers the answer.
+  void finish(bool image, std::size_t index, Embedding embedding);
+  /// Records that the whole request fails, and counts one item as finished.
+  void finish_failed(ItemError error);
+
+ private:
+  void count_down();
+
+  Request request_;
+  OnDone on_done_;
+  std::mutex mutex_;
+  Response response_;
+  std::optional<ItemError> failure_;
+  std::size_t remaining_;
+  Clock::time_point accepted_ = Clock::now();
+  bool started_ = false;
+};
+
+/// One input of a job, and its prepared form once there is one.
+struct Item {
+  std::shared_ptr<Job> job;
+  bool image = false;
+  std::size_t index = 0;
+  Prepared prepared;
+  Priority priority() const noexcept { return job->request().priority; }
+  const EmbedOptions& options() const noexcept { return job->request().options; }
+};
+
+ItemError to_item_error(const std::exception& error);
+
+}  // namespace tandem::engine

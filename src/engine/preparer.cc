@@ -1,0 +1,98 @@
+#include "engine/preparer.h"
+
+#include "base/strings.h"
+
+namespace tandem::engine {
+namespace {
+
+image::Reference to_image(Reference r) {
+  switch (r) {
+    case Reference::hf: return image::Reference::hf;
+    case Reference::openai: return image::Reference::openai;
+    case Reference::hf_fast:
+    case Reference::automatic: return image::Reference::hf_fast;
+  }
+  return image::Reference::hf_fast;
+}
+
+}  // namespace
+
+Preparer::Preparer(const model::ModelFiles& files, const PrepareOptions& options)
+    : config_(files.config), fit_(files.config.preprocess.fit), tokenizer_help_(files.tokenizer_help) {
+  fit_.reference = to_image(options.reference);
+  decode_.exif = options.exif == Exif::apply ? image::Exif::apply : image::Exif::ignore;
+  decode_.limits.max_pixels = options.max_pixels;
+  const std::filesystem::path path = options.vocab.empty() ? files.tokenizer : std::filesystem::path(options.vocab);
+  if (!path.empty()) tokenizer_ = text::load_tokenizer(path, model::tokenizer_options(files, options.cleaning));
+}
+
+bool Preparer::is_cheap(const ImageInput& image) const noexcept {
+  const auto* pixels = std::get_if<HostPixels>(&image);
+  return pixels != nullptr && pixels->width == input_size() && pixels->height == input_size();
+}
+
+bool Preparer::is_cheap(const TextInput& text) noexcept {
+  constexpr std::size_t kBytes = 4096;
+  const auto* words = std::get_if<std::string>(&text);
+  return words == nullptr || words->size() <= kBytes;
+}
+
+Prepared Preparer::prepare(const ImageInput& input) const {
+  Prepared out;
+  const auto side = static_cast<std::size_t>(input_size());
+  if (const auto* given = std::get_if<HostPixels>(&input)) {
+    const bool sane =
+        given->pixels != nullptr && given->width > 0 && given->height > 0 &&
+        given->pixels->size() == static_cast<std::size_t>(given->width) * static_cast<std::size_t>(given->height) * 3;
+    if (!sane) {
+      throw Error(Code::invalid_argument,
+                  cat("pixels of a ", given->width, " x ", given->height,
+                      " picture must be width x height x 3 bytes, got ", given->pixels ? given->pixels->size() : 0));
+    }
+    if (is_cheap(input)) {
+      out.shared_pixels = given->pixels;
+      return out;
+    }
+    out.owned_pixels.resize(side * side * 3);
+    image::fit({given->pixels->data(), given->width, given->height, std::int64_t{3} * given->width}, fit_,
+               out.owned_pixels);
+    return out;
+  }
+  const auto* encoded = std::get_if<EncodedImage>(&input);
+  if (encoded == nullptr) {
+    throw Error(Code::unsupported, "pixels in a device's memory need a device that can read them: pass HostPixels");
+  }
+  if (!encoded->bytes) throw Error(Code::invalid_argument, "the picture has no bytes");
+  const image::Image decoded = image::decode(*encoded->bytes, decode_);
+  out.owned_pixels.resize(side * side * 3);
+  image::fit(decoded, fit_, out.owned_pixels);
+  return out;
+}
+
+Prepared Preparer::prepare(const TextInput& input) const {
+  Prepared out;
+  if (const auto* words = std::get_if<std::string>(&input)) {
+    if (!tokenizer_) throw Error(Code::not_found, tokenizer_help_);
+    auto tokens = tokenizer_->encode(*words);
+    out.ids = std::move(tokens.ids);
+    out.truncated = tokens.truncated;
+  } else {
+    out.ids = std::get<std::vector<std::int32_t>>(input);
+    if (out.ids.empty())
+      throw Error(Code::invalid_argument, "a list of token ids is empty: give at least start and end");
+    if (out.ids.size() > static_cast<std::size_t>(config_.text.context_length)) {
+      throw Error(Code::too_large, cat(out.ids.size(), " token ids are more than the model's context of ",
+                                       config_.text.context_length, ": shorten the text"));
+    }
+  }
+  for (const auto id : out.ids) {
+    if (id < 0 || id >= config_.text.vocab_size) {
+      throw Error(Code::invalid_argument,
+                  cat("token id ", id, " is outside the model's vocabulary of ", config_.text.vocab_size,
+                      ": use the tokenizer that belongs to the model"));
+    }
+  }
+  return out;
+}
+
+}  // namespace tandem::engine

@@ -1,0 +1,51 @@
+// From what a caller gives to what a tower reads: fitted pixels, token ids.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "image/decode.h"
+#include "model/files.h"
+#include "tandem/engine.h"
+
+namespace tandem::engine {
+
+/// How pictures and texts are prepared, after the options and the model's defaults met.
+struct PrepareOptions {
+  Reference reference = Reference::hf_fast;
+  Exif exif = Exif::apply;
+  Cleaning cleaning = Cleaning::hf;
+  std::uint64_t max_pixels = 178'956'970;
+  std::string vocab;  ///< tokenizer path given by the user; empty: the model's own
+};
+
+/// An item's input for a tower: pixels u8 [S, S, 3] (own or the caller's), or ids.
+struct Prepared {
+  std::vector<std::uint8_t> owned_pixels;
+  std::shared_ptr<const std::vector<std::uint8_t>> shared_pixels;
+  std::vector<std::int32_t> ids;
+  bool truncated = false;
+  const std::uint8_t* pixels() const noexcept { return shared_pixels ? shared_pixels->data() : owned_pixels.data(); }
+};
+
+/// Thread-safe. Throws what concerns one item alone.
+class Preparer {
+ public:
+  Preparer(const model::ModelFiles& files, const PrepareOptions& options);
+  /// Whether preparing costs so little that the caller's thread may do it.
+  bool is_cheap(const ImageInput& image) const noexcept;
+  static bool is_cheap(const TextInput& text) noexcept;
+  Prepared prepare(const ImageInput& image) const;
+  Prepared prepare(const TextInput& text) const;
+  std::int32_t input_size() const noexcept { return config_.vision.image_size; }
+
+ private:
+  model::Config config_;
+  image::FitOptions fit_;
+  image::DecodeOptions decode_;
+  std::unique_ptr<text::Tokenizer> tokenizer_;
+  std::string tokenizer_help_;
+};
+
+}  // namespace tandem::engine
