@@ -54,7 +54,7 @@ install_packages() {
     name=$(first_known ${line//|/ }) || die "apt knows none of: $line (Tandem is built on Debian 12)"
     wanted+=("$name")
   done
-  as_root apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "${wanted[@]}"
+  as_root apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "${wanted[@]}" >/dev/null
 }
 
 # Prints a Python that the pinned wheels fit and that can make a virtual environment.
