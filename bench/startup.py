@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Process start to first vector, and peak resident memory, for ViT-B/32: Tandem against transformers.
+
+usage: startup.py [--tandem build/tandem] [--runs 5] [--work DIR] [--output bench/results/startup.json]
+Needs torch and transformers (the peer); makes a ViT-B/32 checkpoint with random weights in --work. Runs are
+interleaved, figures are medians; every process embeds the same picture from a file.
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PEER = """
+import sys
+from PIL import Image
+import torch
+from transformers import CLIPImageProcessor, CLIPModel
+model = CLIPModel.from_pretrained(sys.argv[1]).eval()
+processor = CLIPImageProcessor.from_pretrained(sys.argv[1])
+with torch.inference_mode():
+    pixels = processor(Image.open(sys.argv[2]), return_tensors="pt")["pixel_values"]
+    v = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
+print((v / v.norm()).tolist()[0][:4])
+"""
+
+
+def make_checkpoint(folder):
+    import torch
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+    torch.manual_seed(0)
+    config = CLIPConfig(text_config=dict(eos_token_id=49407, bos_token_id=49406))
+    CLIPModel(config).save_pretrained(folder)
+    CLIPImageProcessor().save_pretrained(folder)
+
+
+def make_picture(path):
+    import numpy as np
+    from PIL import Image
+    pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def run(command):
+    """Seconds and peak resident bytes of a process; its output is discarded, a failure stops everything."""
+    begin = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = process.stdout.read(), process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - begin
+    if status != 0:
+        sys.exit(f"{command[0]} failed: {err.decode()[-500:]}")
+    return seconds, usage.ru_maxrss * 1024, out
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tandem", default="build/tandem")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--work", default=None)
+    parser.add_argument("--output", default=None)
+    a = parser.parse_args()
+    work = Path(a.work or tempfile.mkdtemp())
+    work.mkdir(parents=True, exist_ok=True)
+    if not (work / "model.safetensors").exists():
+        make_checkpoint(work)
+    picture = work / "picture.png"
+    make_picture(picture)
+    weights = (work / "model.safetensors").stat().st_size
+    tandem = [a.tandem, "embed", "--model", str(work), "--device", "cpu", "--images", str(picture), "--quiet"]
+    commands = {
+        "tandem fp32": tandem + ["--precision", "fp32"],
+        "tandem bf16": tandem + ["--precision", "bf16"],
+        "transformers fp32": [sys.executable, "-c", PEER, str(work), str(picture)],
+    }
+    seconds, memory = {n: [] for n in commands}, {n: [] for n in commands}
+    for i in range(a.runs + 1):  # the first round only fills the file cache
+        for name, command in commands.items():
+            s, m, _ = run(command)
+            if i > 0:
+                seconds[name].append(s)
+                memory[name].append(m)
+    rows = {n: {"seconds": round(statistics.median(seconds[n]), 3), "peak_bytes": int(statistics.median(memory[n]))}
+            for n in commands}
+    ours, peer = rows["tandem fp32"], rows["transformers fp32"]
+    result = {
+        "what": "ViT-B/32, process start to first image vector; weights in the page cache",
+        "command": "bench/startup.py", "weights_fp32_bytes": weights, "rows": rows,
+        "time_ratio": round(ours["seconds"] / peer["seconds"], 4),
+        "peak_allowed_bytes_fp32": int(1.2 * weights + 300e6), "peak_allowed_bytes_bf16": int(0.6 * weights + 300e6),
+    }
+    print(json.dumps(result, indent=1))
+    if a.output:
+        Path(a.output).write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
