@@ -1,4 +1,5 @@
 """The checks of tools/ fail when they must: each case breaks one rule of a small tree that is otherwise right."""
+import json
 import pathlib
 import subprocess
 import sys
@@ -108,3 +109,28 @@ def test_reports_are_added_up(xml, line, code, tmp_path):
 
 def test_a_missing_report_fails(tmp_path):
     assert run("sum_tests.py", tmp_path / "none.xml").returncode == 1
+
+
+README = ("# T\n<!-- figures: made by tools/make_figures.py from bench/results -->\n"
+          "<!-- end of figures -->\nrest\n")
+
+
+def test_the_table_of_figures_is_made_of_the_results(tmp_path):
+    comparisons = [
+        {"what": "images", "unit": "images/s", "better": "higher", "tandem": 120.0, "peers": {"A": 90.0, "B": 100.0},
+         "readme": True},
+        {"what": "start", "unit": "s", "better": "lower", "tandem": 0.5, "peers": {"A": 4.0, "B": 2.0}, "readme": True},
+        {"what": "hidden", "unit": "s", "better": "lower", "tandem": 1, "peers": {}},
+    ]
+    result = {"machine": "a laptop", "comparisons": comparisons}
+    make_tree(tmp_path, {"README.md": README, "bench/results/one.json": json.dumps(result)})
+    assert run("make_figures.py", "--check", tmp_path).returncode == 1
+    assert run("make_figures.py", tmp_path).returncode == 0
+    assert run("make_figures.py", "--check", tmp_path).returncode == 0
+    text = (tmp_path / "README.md").read_text()
+    assert "| images | **120** images/s | 100 (B) | 1.20x |" in text
+    assert "| start | **0.500** s | 2.00 (B) | 4.00x |" in text
+    assert "hidden" not in text and text.startswith("# T\n") and text.endswith("rest\n")
+    result["comparisons"][0]["tandem"] = 130.0
+    (tmp_path / "bench/results/one.json").write_text(json.dumps(result))
+    assert run("make_figures.py", "--check", tmp_path).returncode == 1
