@@ -36,13 +36,22 @@ struct Header {
   std::array<std::uint8_t, 768> palette{};
 };
 
-/// The palette of `colors` entries at `at`; what it leaves out is grey, as in Pillow.
+/// The palette of `colors` entries at `at`. What it leaves out is black, as in Pillow; where all that is there is the
+/// grey of its own index, Pillow takes the pixels for greys, and the rest continues so.
 void read_palette(Bytes b, std::size_t at, std::size_t entry, std::uint64_t colors, Header& h) {
-  for (std::size_t i = 0; i < h.palette.size(); ++i) h.palette[i] = static_cast<std::uint8_t>(i / 3);
+  bool grey = true;
   for (std::size_t i = 0; i < std::min<std::uint64_t>(colors, 256); ++i) {
     const std::size_t from = at + i * entry;
     if (from + entry > b.size()) break;
-    for (std::size_t c = 0; c < 3; ++c) h.palette[3 * i + c] = u8(b, from + 2 - c);  // stored blue, green, red
+    const std::size_t own = colors == 2 ? 255 * i : i;
+    for (std::size_t c = 0; c < 3; ++c) {
+      h.palette[3 * i + c] = u8(b, from + 2 - c);  // stored blue, green, red
+      grey = grey && h.palette[3 * i + c] == own;
+    }
+  }
+  const std::size_t step = colors <= 2 ? 255 : 1;
+  for (std::size_t i = 3 * colors; grey && i < h.palette.size(); ++i) {
+    h.palette[i] = static_cast<std::uint8_t>(std::min<std::size_t>(i / 3 * step, 255));
   }
 }
 

@@ -43,15 +43,17 @@ bool is_grey_ramp(const ColorMapObject& map) {
   return true;
 }
 
-/// RGB of every index. Indices beyond the table are greys, as in Pillow.
+/// RGB of every index. Indices beyond a colour table are black, as in Pillow; without one, or with grey ramps only,
+/// they are greys.
 std::array<std::uint8_t, 768> palette_of(const GifFileType& gif) {
   const ColorMapObject* map = gif.Image.ColorMap != nullptr ? gif.Image.ColorMap : gif.SColorMap;
   // A quirk kept on purpose: a local grey ramp over a coloured global table is shown in the global table's colours.
   if (gif.Image.ColorMap != nullptr && is_grey_ramp(*gif.Image.ColorMap) && gif.SColorMap != nullptr) {
     map = gif.SColorMap;
   }
-  std::array<std::uint8_t, 768> table;
-  for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<std::uint8_t>(i / 3);
+  std::array<std::uint8_t, 768> table{};
+  const bool grey = map == nullptr || is_grey_ramp(*map);
+  for (std::size_t i = 0; grey && i < table.size(); ++i) table[i] = static_cast<std::uint8_t>(i / 3);
   for (int i = 0; map != nullptr && i < std::min(map->ColorCount, 256); ++i) {
     table[3 * i] = map->Colors[i].Red;
     table[3 * i + 1] = map->Colors[i].Green;

@@ -68,10 +68,9 @@ class PngReader {
     png_read_image(png_, rows);
   }
 
-  /// The palette as RGB; entries that the file leaves out are grey ramps, as in Pillow.
+  /// The palette as RGB; entries that the file leaves out are black, as in Pillow.
   std::array<std::uint8_t, 768> palette() {
-    std::array<std::uint8_t, 768> table;
-    for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<std::uint8_t>(i / 3);
+    std::array<std::uint8_t, 768> table{};
     png_colorp entries = nullptr;
     int count = 0;
     if (png_get_PLTE(png_, info_, &entries, &count) != 0) {
