@@ -21,10 +21,15 @@ using Location = std::variant<LocalFolder, RandomModel>;
 /// name: an existing folder; "emoji"; "random:NAME[:SEED]"; or "org/name" (optionally "@revision") in the Hugging Face
 /// cache (HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME/hub, XDG_CACHE_HOME/huggingface/hub, ~/.cache/huggingface/hub).
 /// Throws not_found that says where was looked and how to get the model.
+/// "emoji" is always the bundled model; a folder of that name is "./emoji". Throws invalid_argument for an empty name,
+/// a file instead of a folder, or a bad seed.
 Location locate(const std::string& name);
 
+/// Where the Hugging Face libraries keep what they download, as the environment says. It need not exist.
+std::filesystem::path cache_folder();
+
 /// Where the bundled models are: TANDEM_MODELS, beside the executable (../models, ../share/tandem/models), or the
-/// source tree it was built from.
+/// source tree it was built from. Throws not_found naming all of them when none holds the demo model.
 std::filesystem::path bundled_models();
 
 }  // namespace tandem::hub

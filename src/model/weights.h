@@ -16,8 +16,8 @@ namespace tandem::model {
 enum class Shard : std::uint8_t { replicated, rows, columns, heads /* rows of q, k and v, by head */ };
 
 struct WeightSpec {
-  std::string name;   ///< canonical: "vision.blocks.5.attn.qkv.weight"
-  Shape shape;        ///< linear weights are [outputs, inputs]
+  std::string name;  ///< canonical: "vision.blocks.5.attn.qkv.weight"
+  Shape shape;       ///< linear weights are [outputs, inputs]
   Shard shard = Shard::replicated;
   bool optional = false;
 };
@@ -31,11 +31,15 @@ std::vector<WeightSpec> weight_table(const Config& config);
 
 /// Reads canonical tensors out of a checkpoint in any supported layout: maps names, stacks q, k and v where they are
 /// apart, transposes OpenCLIP's projections, ignores position_ids. Checks every shape against the table and every
-/// value finite; an error names the tensor, what was found and what was expected.
+/// value finite; an error names the tensor, what was found and what was expected. read(), has() and release() may be
+/// called from several threads.
 class WeightReader {
  public:
+  /// Finds out whose names the checkpoint uses, and what stands before them. Throws bad_data for tensors of a tower
+  /// that the configuration does not know: they would change what is computed. Keeps references to both arguments.
   WeightReader(const Config& config, WeightSource& source);
-  /// A dense host tensor in the stored type; `owned` keeps memory alive when the tensor had to be assembled.
+  /// A dense host tensor in the stored type (f32, f16 or bf16), in the table's shape; `owned` keeps memory alive when
+  /// the tensor had to be assembled. The view is valid until release(spec).
   struct Loaded {
     ConstView view;
     Tensor owned;
@@ -45,8 +49,18 @@ class WeightReader {
   void release(const WeightSpec& spec);
 
  private:
+  enum class Names : std::uint8_t { canonical, huggingface, openclip, openclip_custom_text };
+  struct Stored {
+    std::vector<std::string> parts;  ///< names in the checkpoint, to be stacked by rows
+    bool transposed = false;
+  };
+  void detect();
+  void check_nothing_left() const;
+  Stored stored(const std::string& canonical) const;
+
   const Config& config_;
   WeightSource& source_;
+  Names names_ = Names::canonical;
   std::string prefix_;  ///< "", or what stands before every name of this checkpoint ("model.", "module.")
 };
 
