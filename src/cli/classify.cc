@@ -1,0 +1,185 @@
+// tandem classify: which of some labels fits a picture best.
+#include <deque>
+#include <future>
+#include <iomanip>
+
+#include "base/strings.h"
+#include "cli/commands.h"
+#include "cli/jobs.h"
+#include "cli/progress.h"
+#include "embed/image_inputs.h"
+#include "embed/json_text.h"
+#include "server/gallery.h"
+
+namespace tandem::cli {
+namespace {
+
+// What zero-shot classification of photographs is usually asked with (Radford et al. 2021, section 3.1.4).
+constexpr const char* kPhotoTemplate = "a photo of a {}";
+constexpr std::size_t kChunk = 32;  // pictures classified together
+constexpr std::size_t kFlying = 2;  // one is decoded while the other computes
+
+struct Options {
+  CommonOptions common;
+  std::vector<std::string> images, templates;
+  std::string labels, labels_file;
+  int top = 0, batch = 0;
+};
+
+std::vector<std::string> split_labels(const std::string& text) {
+  std::vector<std::string> out;
+  std::size_t begin = 0;
+  while (begin <= text.size()) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    std::size_t first = begin, last = end;
+    while (first < last && text[first] == ' ') ++first;
+    while (last > first && text[last - 1] == ' ') --last;
+    if (last > first) out.push_back(text.substr(first, last - first));
+    begin = end + 1;
+  }
+  return out;
+}
+
+// The demo model comes with the names it was trained on; other models know no labels of their own.
+std::vector<std::string> labels_of_model(const CommonOptions& common) {
+  const model::ModelFiles files = open_model(common);
+  if (!files.knows_photographs) return server::read_demo_names(files.folder).names;
+  throw UsageError(
+      cat("model ", common.engine.model, " has no labels of its own: give --labels a,b,c or --labels-file F"));
+}
+
+std::vector<std::string> find_labels(const Options& options) {
+  if (!options.labels.empty() && !options.labels_file.empty())
+    throw UsageError("give --labels or --labels-file, not both");
+  if (options.labels.empty() && options.labels_file.empty()) return labels_of_model(options.common);
+  auto labels = options.labels.empty() ? read_lines(options.labels_file) : split_labels(options.labels);
+  if (labels.empty()) {
+    throw UsageError(options.labels.empty() ? cat(options.labels_file, " holds no labels: write one a line")
+                                            : "--labels is empty: give names with commas between them");
+  }
+  return labels;
+}
+
+std::string line_for_scripts(const embed::Item& item, const Classification& result, const LabelSet& set) {
+  std::string line = "{\"input\":";
+  embed::append_json(line, item.input);
+  if (result.error) {
+    line += ",\"error\":";
+    embed::append_json(line, *result.error);
+    return line + "}\n";
+  }
+  line += ",\"labels\":[";
+  bool first = true;
+  for (const LabelScore& score : result.labels) {
+    line += first ? "{\"label\":" : ",{\"label\":";
+    first = false;
+    embed::append_json(line, set.labels[score.label]);
+    line += ",\"probability\":";
+    embed::append_json(line, score.probability);
+    line += ",\"logit\":";
+    embed::append_json(line, score.logit);
+    line += '}';
+  }
+  return line + "]}\n";
+}
+
+std::string lines_for_people(const embed::Item& item, const Classification& result, const LabelSet& set) {
+  if (result.error) return "";
+  std::ostringstream out;
+  out << item.input << '\n' << std::fixed << std::setprecision(1);
+  for (const LabelScore& score : result.labels) {
+    out << std::setw(7) << 100 * score.probability << " %  " << set.labels[score.label] << '\n';
+  }
+  return out.str();
+}
+
+struct Chunk {
+  std::vector<embed::Item> items;
+  std::future<std::vector<Classification>> results;
+};
+
+// Reads the next pictures and starts on those that can be read.
+Chunk start_chunk(embed::ItemSource& source, Engine& engine, const LabelSet& labels, std::size_t top) {
+  Chunk chunk;
+  std::vector<ImageInput> images;
+  embed::Item item;
+  while (chunk.items.size() < kChunk && source.next(item)) {
+    if (!item.error) {
+      try {
+        images.emplace_back(read_image(item.input));
+      } catch (const Error& e) {
+        item.error = ItemError{e.code(), e.what()};
+      }
+    }
+    chunk.items.push_back(std::move(item));
+  }
+  chunk.results = std::async(std::launch::async, [&engine, &labels, top, images = std::move(images)] {
+    return images.empty() ? std::vector<Classification>{} : engine.classify(images, labels, top);
+  });
+  return chunk;
+}
+
+int run(Options options, Console& console) {
+  if (options.images.empty()) throw UsageError("no pictures: give files, folders or patterns");
+  const StopScope stop;
+  const std::vector<std::string> names = find_labels(options);
+  embed::ImageInputs source(options.images, stop.flag());
+  options.common.engine.max_batch = options.batch;
+  const LoadedEngine engine = load_engine(options.common, console);
+  if (options.templates.empty() && engine->info().knows_photographs) options.templates.emplace_back(kPhotoTemplate);
+  const LabelSet labels = engine->encode_labels(names, options.templates);
+  const auto top = static_cast<std::size_t>(options.top > 0 ? options.top : console.json ? 0 : 5);
+
+  Progress progress(console, "pictures", source.total());
+  std::size_t done = 0, failed = 0;
+  const auto land = [&](Chunk chunk) {
+    std::vector<Classification> results = chunk.results.get();
+    std::size_t next = 0;
+    for (const auto& item : chunk.items) {
+      Classification result;
+      if (item.error) {
+        result.error = item.error;
+      } else {
+        result = std::move(results.at(next++));
+      }
+      if (result.error) console.item_failed(item.input, *result.error);
+      failed += result.error ? 1 : 0;
+      console.print(console.json ? line_for_scripts(item, result, labels) : lines_for_people(item, result, labels));
+      progress.update(++done, failed);
+    }
+    console.flush();
+  };
+  std::deque<Chunk> flying;
+  for (;;) {
+    Chunk chunk = start_chunk(source, *engine, labels, top);
+    if (chunk.items.empty()) break;
+    flying.push_back(std::move(chunk));
+    if (flying.size() < kFlying) continue;
+    land(std::move(flying.front()));
+    flying.pop_front();
+  }
+  for (auto& chunk : flying) land(std::move(chunk));
+  return console.end_items(done);
+}
+
+}  // namespace
+
+Command declare_classify(CLI::App& root) {
+  CLI::App* app = root.add_subcommand("classify", "which of some labels fits a picture best, without training");
+  auto options = std::make_shared<Options>();
+  Flags flags(*app);
+  flags.list("IMAGE", options->images, "files, folders or patterns; - is a list on standard input");
+  flags.text("--labels", options->labels, "names with commas between them; default: the demo model's own");
+  flags.text("--labels-file", options->labels_file, "a file with a label a line; - is standard input");
+  flags.repeated("--template", options->templates,
+                 "a sentence with {} for the label; several are averaged; default: \"a photo of a {}\" (the demo "
+                 "model: the label itself)");
+  flags.number("--top", options->top, 1, 1 << 30, "labels to show; default: 5, with --json all");
+  flags.number("--batch", options->batch, 1, 65536, "pictures in a forward pass; default: chosen");
+  declare_common(*app, options->common);
+  app->footer("Example:\n  tandem classify --labels \"red heart,green apple\" picture.png");
+  return {app, std::shared_ptr<CommonOptions>(options, &options->common),
+          [options](Console& console) { return run(*options, console); }};
+}
+
+}  // namespace tandem::cli

@@ -1,0 +1,84 @@
+#include "cli/common.h"
+
+#include "base/strings.h"
+#include "embed/line_reader.h"
+#include "hub/hub.h"
+
+namespace tandem::cli {
+namespace {
+
+Verbosity parse_verbosity(std::string_view name) {
+  if (name == "debug") return Verbosity::debug;
+  if (name == "info") return Verbosity::info;
+  if (name == "warn") return Verbosity::warn;
+  if (name == "error") return Verbosity::error;
+  if (name == "off") return Verbosity::off;
+  throw UsageError(cat("log level '", name, "' is unknown: choose one of debug, info, warn, error, off"));
+}
+
+}  // namespace
+
+void declare_common(CLI::App& app, CommonOptions& options) {
+  Flags flags(app);
+  EngineOptions& engine = options.engine;
+  flags.text("--model", engine.model, "a folder, a name in the Hugging Face cache, emoji, or random:NAME[:SEED]")
+      ->group("Model");
+  flags.text("--vocab", engine.vocab, "tokenizer files: a folder, tokenizer.json or bpe_simple_vocab_16e6.txt.gz")
+      ->group("Model");
+  flags.choice("--reference", engine.reference, parse_reference, "whose image arithmetic: auto, hf, openai, hf-fast")
+      ->group("Model");
+  flags.choice("--exif", engine.exif, parse_exif, "a picture's orientation tag: apply, ignore")->group("Model");
+  flags.choice("--cleaning", engine.cleaning, parse_cleaning, "whose text cleaning: auto, hf, openai")->group("Model");
+  flags.choice("--device", engine.device, parse_device, "auto, cpu, cuda, cuda:N")->group("Device");
+  flags.choice("--precision", engine.precision, parse_precision, "auto, fp32, tf32, fp16, bf16, int8, fp8")
+      ->group("Device");
+  flags.number("--threads", options.context.threads, 0, 4096, "compute threads; 0: all cores")->group("Device");
+  flags.flag("--json", options.json, "JSON Lines on standard output, nothing else")->group("Output");
+  flags.flag("--quiet", options.quiet, "no progress and no notes")->group("Output");
+  flags.choice("--log-level", options.verbosity, parse_verbosity, "debug, info, warn, error, off")->group("Output");
+}
+
+model::ModelFiles open_model(const CommonOptions& options) {
+  const hub::Location location = hub::locate(options.engine.model);
+  model::ModelFiles files;
+  if (const auto* random = std::get_if<hub::RandomModel>(&location)) {
+    files = model::open_random(random->architecture, random->seed);
+    // A random model has no vocabulary of its own: the bundled model's serves.
+    if (options.engine.vocab.empty()) files.tokenizer = hub::bundled_models() / "emoji";
+  } else {
+    const auto& folder = std::get<hub::LocalFolder>(location);
+    files = model::open_folder(folder.path);
+    files.knows_photographs = !folder.bundled;
+  }
+  files.config.name = options.engine.model;
+  if (!options.engine.vocab.empty()) files.tokenizer = options.engine.vocab;
+  return files;
+}
+
+LoadedEngine load_engine(const CommonOptions& options, Console& console) {
+  ContextOptions context = options.context;
+  context.log = console.log_sink();
+  LoadedEngine loaded;
+  loaded.context = std::make_unique<Context>(context);
+  loaded.engine = std::make_unique<Engine>(*loaded.context, options.engine);
+  const EngineInfo& info = loaded.engine->info();
+  if (!info.knows_photographs) {
+    console.note(
+        "demo model: emoji (knows emoji, not photographs); load a real checkpoint with --model PATH or a hub name");
+  }
+  console.say(Verbosity::info, cat("loaded ", info.model, " on ", info.device, " (", info.device_name, ", ", info.isa,
+                                   ") in ", info.precision, " in ", info.load_seconds, " s"));
+  return loaded;
+}
+
+std::vector<std::string> read_lines(const std::string& path) {
+  embed::LineReader lines(path);
+  std::vector<std::string> out;
+  std::string_view line;
+  while (lines.next(line)) {
+    if (!line.empty()) out.emplace_back(line);
+  }
+  return out;
+}
+
+}  // namespace tandem::cli

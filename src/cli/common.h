@@ -1,0 +1,42 @@
+// What every command has in common: its flags, and how a model is found and loaded.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "cli/console.h"
+#include "cli/flags.h"
+#include "model/files.h"
+#include "tandem/context.h"
+#include "tandem/engine.h"
+
+namespace tandem::cli {
+
+struct CommonOptions {
+  EngineOptions engine;
+  ContextOptions context;
+  bool json = false, quiet = false;
+  Verbosity verbosity = Verbosity::warn;
+};
+
+/// --model, --vocab, --reference, --exif, --cleaning, --device, --precision, --threads, --json, --quiet, --log-level.
+void declare_common(CLI::App& app, CommonOptions& options);
+
+/// A model's configuration and files; reads no weights. Throws not_found, bad_data, unsupported.
+model::ModelFiles open_model(const CommonOptions& options);
+
+/// A Context and an Engine on it.
+struct LoadedEngine {
+  std::unique_ptr<Context> context;
+  std::unique_ptr<Engine> engine;
+  Engine* operator->() const noexcept { return engine.get(); }
+  Engine& operator*() const noexcept { return *engine; }
+};
+
+/// Loads the towers that options.engine names; for people, says so when the model is the demo.
+LoadedEngine load_engine(const CommonOptions& options, Console& console);
+
+/// "a b" → {"a", "b"}: the lines of a small file, or of standard input for "-", without empty ones.
+std::vector<std::string> read_lines(const std::string& path);
+
+}  // namespace tandem::cli

@@ -1,0 +1,55 @@
+// tandem serve: the web page and the HTTP API. What it serves lives in server; here are only its flags.
+#include "base/strings.h"
+#include "cli/commands.h"
+#include "hub/hub.h"
+#include "server/server.h"
+
+namespace tandem::cli {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  server::ServerOptions server;
+  int batch = 0, max_body_mib = 64;
+};
+
+int run(Options options, Console& console) {
+  server::ServerOptions& server = options.server;
+  server.engine = options.common.engine;
+  server.engine.max_batch = options.batch;
+  server.context = options.common.context;
+  server.context.log = console.log_sink();
+  server.demo_folder = (hub::bundled_models() / "emoji").string();
+  server.max_body_bytes = static_cast<std::size_t>(options.max_body_mib) << 20;
+  server.quiet = console.quiet;
+  server.announce = [&console](const std::string& line) { console.say(Verbosity::error, line); };
+  return server::run(server);
+}
+
+}  // namespace
+
+Command declare_serve(CLI::App& root) {
+  CLI::App* app = root.add_subcommand("serve", "a web page and an HTTP API around one model");
+  auto options = std::make_shared<Options>();
+  server::ServerOptions& server = options->server;
+  Flags flags(*app);
+  flags.text("--host", server.host, "address to listen on");
+  flags.number("--port", server.port, 0, 65535, "0: any free port")->default_str("7860");
+  flags.text("--port-file", server.port_file, "the port is written there once the server listens");
+  flags.text("--gallery", server.gallery, "a folder of pictures for the page's search; default: the demo's samples");
+  flags.number("--batch", options->batch, 1, 65536, "items in a forward pass; default: chosen");
+  flags.number("--max-body", options->max_body_mib, 1, 65536, "MiB of one request")->default_str("64");
+  flags.number("--max-items", server.max_items, 1, 1 << 20, "inputs of one request")->default_str("2048");
+  flags.number("--max-connections", server.max_connections, 1, 1 << 20, "open at once")->default_str("12000");
+  flags.number("--io-threads", server.io_threads, 1, 1024, "threads that read and write")->default_str("2");
+  flags.number("--worker-threads", server.worker_threads, 1, 1024, "threads that parse large bodies")->default_str("2");
+  flags.seconds("--request-seconds", server.request_seconds, "time for one request")->default_str("120");
+  flags.seconds("--drain-seconds", server.drain_seconds, "time for requests under way after SIGTERM")
+      ->default_str("30");
+  declare_common(*app, options->common);
+  app->footer("Example:\n  tandem serve --port 7860");
+  return {app, std::shared_ptr<CommonOptions>(options, &options->common),
+          [options](Console& console) { return run(*options, console); }};
+}
+
+}  // namespace tandem::cli
