@@ -48,12 +48,13 @@ struct ServerOptions {
   std::function<void(const std::string&)> announce;
 };
 
-/// What the server needs of a model; Engine is the implementation, tests bring others.
+/// What the server needs of a model, thread-safe: tandem::Engine is the implementation, tests bring others.
 class Encoder {
  public:
   virtual ~Encoder() = default;
   virtual const EngineInfo& info() const = 0;
   virtual void submit(Request request, OnDone on_done) = 0;
+  virtual std::size_t queued() const = 0;
 };
 
 /// Makes the Encoder, on a thread of its own; throws Error when it cannot.

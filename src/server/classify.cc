@@ -1,0 +1,137 @@
+// POST /classify: zero-shot labels of pictures; GET /labels: the labels used where none are named.
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/strings.h"
+#include "server/routes.h"
+
+namespace tandem::server {
+namespace {
+
+constexpr std::size_t kDefaultTop = 10;  // of the default labels; a client that names labels gets all of them
+
+struct Work {
+  std::vector<Embedding> images;
+  std::shared_ptr<const LabelSet> labels;
+  std::size_t top = 0;
+  double logit_scale = 1;
+  const std::vector<std::string>* signs = nullptr;  // of the default labels
+};
+
+/// logits = scale x cosine, softmax over all labels, the best `top` of them.
+void append_scores(const std::vector<float>& image, const Work& work, std::string& out) {
+  const LabelSet& set = *work.labels;
+  const std::size_t count = set.labels.size(), dim = image.size();
+  if (set.vectors.size() != count * dim) throw Error(Code::internal, "labels and pictures have different sizes");
+  std::vector<float> logits(count);
+  for (std::size_t label = 0; label < count; ++label) {
+    const float* vector = &set.vectors[label * dim];
+    logits[label] = static_cast<float>(work.logit_scale) * std::inner_product(image.begin(), image.end(), vector, 0.0f);
+  }
+  const float largest = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - largest);
+  std::vector<std::size_t> order(count);
+  std::iota(order.begin(), order.end(), 0);
+  const std::size_t top = work.top == 0 ? count : std::min(work.top, count);
+  std::partial_sort(
+      order.begin(), order.begin() + static_cast<std::ptrdiff_t>(top), order.end(),
+      [&](std::size_t a, std::size_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
+  out += "{\"labels\":[";
+  for (std::size_t i = 0; i < top; ++i) {
+    const std::size_t label = order[i];
+    out += cat(i > 0 ? "," : "", "{\"label\":", json_string(set.labels[label]), ",\"probability\":");
+    append_number(static_cast<float>(std::exp(static_cast<double>(logits[label]) - largest) / sum), out);
+    out += ",\"logit\":";
+    append_number(logits[label], out);
+    if (work.signs && label < work.signs->size() && !(*work.signs)[label].empty()) {
+      out += cat(",\"emoji\":", json_string((*work.signs)[label]));
+    }
+    out += '}';
+  }
+  out += "]}";
+}
+
+Answer classify_answer(const Work& work, const std::string& model) {
+  Answer answer;
+  answer.body = "{\"results\":[";
+  for (std::size_t i = 0; i < work.images.size(); ++i) {
+    const Embedding& image = work.images[i];
+    if (image.error) {
+      throw FieldError(image.error->code,
+                       work.images.size() == 1 ? cat("image: ", image.error->message)
+                                               : cat("images[", i, "]: ", image.error->message),
+                       work.images.size() == 1 ? "image" : "images");
+    }
+    if (i > 0) answer.body += ',';
+    append_scores(image.values, work, answer.body);
+  }
+  answer.body += cat("],\"model\":", json_string(model), "}");
+  return answer;
+}
+
+ClassifyBody parse(const Call& call, const BodyLimits& limits) {
+  if (call.content_type.starts_with("multipart/form-data"))
+    return parse_classify_form(call.body, call.content_type, limits);
+  if (call.content_type.starts_with("image/") || call.content_type.starts_with("application/octet-stream")) {
+    return parse_classify_picture(call.body, call.query, limits);
+  }
+  return parse_classify(call.body, limits);
+}
+
+}  // namespace
+
+void post_classify(Service& service, const CallPtr& call, const Reply& reply) {
+  ClassifyBody body = parse(*call, service.body_limits());
+  call->body = {};
+  service.require_model(body.model);
+  const Defaults& defaults = service.defaults();
+  const bool named = body.labels.has_value();
+  if (!named && defaults.labels.empty()) {
+    throw FieldError(Code::invalid_argument, "\"labels\" is missing: this model has no labels of its own", "labels");
+  }
+  Work work;
+  work.logit_scale = service.info().logit_scale;
+  work.top = body.top.value_or(named ? 0 : kDefaultTop);
+  if (!named) work.signs = &defaults.signs;
+  Request request;
+  for (EncodedImage& image : body.images) request.images.emplace_back(std::move(image));
+
+  // Labels first: known ones come back at once, and new ones would only wait behind the pictures.
+  const auto pictures = [&service, call, reply, request = std::move(request), work](const LabelResult& labels) mutable {
+    try {
+      if (const auto* error = std::get_if<ItemError>(&labels)) throw FieldError(error->code, error->message, "labels");
+      work.labels = std::get<std::shared_ptr<const LabelSet>>(labels);
+      service.submit(call, std::move(request), reply, [&service, reply, work](Response response) mutable {
+        work.images = std::move(response.images);
+        reply(classify_answer(work, service.model_name()));
+      });
+    } catch (...) {
+      reply(answer_to_current_exception());
+    }
+  };
+  service.labels().get(named ? *body.labels : defaults.labels, body.templates.value_or(defaults.templates),
+                       call->cancel, pictures);
+}
+
+void get_labels(Service& service, const CallPtr&, const Reply& reply) {
+  if (service.state() == State::loading || service.state() == State::failed) service.require_ready();
+  const Defaults& defaults = service.defaults();
+  Answer answer;
+  const auto append_list = [&](const char* name, const std::vector<std::string>& list) {
+    answer.body += cat("\"", name, "\":[");
+    for (std::size_t i = 0; i < list.size(); ++i) answer.body += (i > 0 ? "," : "") + json_string(list[i]);
+    answer.body += ']';
+  };
+  answer.body = "{";
+  append_list("labels", defaults.labels);
+  answer.body += ',';
+  append_list("emoji", defaults.signs);
+  answer.body += ',';
+  append_list("templates", defaults.templates);
+  answer.body += '}';
+  reply(std::move(answer));
+}
+
+}  // namespace tandem::server

@@ -1,0 +1,128 @@
+#include "server/message.h"
+
+#include <atomic>
+#include <charconv>
+#include <cmath>
+#include <new>
+#include <nlohmann/json.hpp>
+
+namespace tandem::server {
+
+struct Reply::State {
+  std::function<void(Answer)> send;
+  std::atomic<bool> sent{false};
+
+  explicit State(std::function<void(Answer)> s) : send(std::move(s)) {}
+  ~State() {
+    if (sent.exchange(true)) return;
+    try {
+      send(error_answer(Code::internal, "the request was dropped without an answer: please report this"));
+    } catch (...) {  // no memory for an answer: the connection's own time limit ends it
+    }
+  }
+};
+
+Reply::Reply(std::function<void(Answer)> send) : state_(std::make_shared<State>(std::move(send))) {}
+
+void Reply::operator()(Answer answer) const {
+  if (!state_->sent.exchange(true)) state_->send(std::move(answer));
+}
+
+int status_of(Code code) noexcept {
+  switch (code) {
+    case Code::invalid_argument:
+    case Code::unsupported:
+    case Code::bad_data: return 400;
+    case Code::not_found: return 404;
+    case Code::too_large: return 413;
+    case Code::overloaded: return 429;
+    case Code::cancelled: return 499;
+    case Code::unavailable:
+    case Code::out_of_memory:
+    case Code::device_failure: return 503;
+    case Code::deadline_exceeded: return 504;
+    case Code::io_error:
+    case Code::internal: return 500;
+  }
+  return 500;
+}
+
+Answer error_answer(Code code, std::string_view message, std::string_view param) {
+  return error_answer(status_of(code), code_name(code), message, param);
+}
+
+Answer error_answer(int status, std::string_view code, std::string_view message, std::string_view param) {
+  Answer answer;
+  answer.status = status;
+  const char* type = status == 429   ? "rate_limit_error"
+                     : status >= 500 ? "server_error"
+                     : status == 404 ? "not_found_error"
+                                     : "invalid_request_error";
+  answer.body = "{\"error\":{\"message\":" + json_string(message) + ",\"type\":\"" + type +
+                "\",\"code\":" + json_string(code) + ",\"param\":" + (param.empty() ? "null" : json_string(param)) +
+                "}}\n";
+  if (status == 429) answer.headers.emplace_back("Retry-After", "1");
+  if (status == 503) answer.headers.emplace_back("Retry-After", "2");
+  return answer;
+}
+
+Answer answer_to_current_exception() noexcept {
+  try {
+    try {
+      throw;
+    } catch (const FieldError& error) {
+      return error_answer(error.code(), error.what(), error.param());
+    } catch (const Error& error) {
+      return error_answer(error.code(), error.what());
+    } catch (const std::bad_alloc&) {
+      return error_answer(Code::out_of_memory, "not enough memory for this request: send fewer or smaller inputs");
+    } catch (const std::exception& error) {
+      return error_answer(Code::internal, error.what());
+    }
+  } catch (...) {
+    Answer answer;
+    answer.status = 500;
+    answer.close = true;
+    return answer;
+  }
+}
+
+std::string json_string(std::string_view text) {
+  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+void append_number(float value, std::string& out) {
+  if (!std::isfinite(value)) {
+    out += "null";
+    return;
+  }
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
+  out.append(text, end);
+}
+
+std::string query_value(std::string_view query, std::string_view name) {
+  while (!query.empty()) {
+    const std::size_t end = std::min(query.find('&'), query.size());
+    std::string_view pair = query.substr(0, end);
+    query.remove_prefix(std::min(end + 1, query.size()));
+    const std::size_t equals = std::min(pair.find('='), pair.size());
+    if (pair.substr(0, equals) != name) continue;
+    pair.remove_prefix(std::min(equals + 1, pair.size()));
+    std::string value;
+    for (std::size_t i = 0; i < pair.size(); ++i) {
+      unsigned byte = 0;
+      if (pair[i] == '%' && i + 2 < pair.size() &&
+          std::from_chars(pair.data() + i + 1, pair.data() + i + 3, byte, 16).ptr == pair.data() + i + 3) {
+        value += static_cast<char>(byte);
+        i += 2;
+      } else {
+        value += pair[i] == '+' ? ' ' : pair[i];
+      }
+    }
+    return value;
+  }
+  return {};
+}
+
+}  // namespace tandem::server

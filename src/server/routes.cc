@@ -1,0 +1,105 @@
+#include "server/routes.h"
+
+#include "base/strings.h"
+
+namespace tandem::server {
+namespace {
+
+constexpr Route kRoutes[] = {
+    // The model's work.
+    {"POST", "/v1/embeddings", post_embeddings},
+    {"POST", "/embeddings", post_embeddings},
+    {"POST", "/classify", post_classify},
+    {"POST", "/search", post_search},
+    // What there is.
+    {"GET", "/v1/models", get_models},
+    {"GET", "/info", get_info},
+    {"GET", "/labels", get_labels},
+    {"GET", "/gallery", get_gallery},
+    {"GET", "/gallery/*", get_picture, true},
+    // How it is.
+    {"GET", "/health", get_health},
+    {"GET", "/ready", get_ready},
+    // The page.
+    {"GET", "/", get_page},
+    {"GET", "/assets/*", get_page},
+    {"GET", "/favicon.ico", get_page},
+};
+
+bool matches(const Route& route, std::string_view path) {
+  if (!route.path.ends_with("/*")) return route.path == path;
+  return path.size() >= route.path.size() && path.starts_with(route.path.substr(0, route.path.size() - 1));
+}
+
+/// The route, or the answer that says why there is none.
+const Route* find(const Call& call, std::optional<Answer>& refusal) {
+  std::string allowed;
+  for (const Route& route : kRoutes) {
+    if (!matches(route, call.path)) continue;
+    if (route.method == call.method) return &route;
+    allowed += cat(allowed.empty() ? "" : ", ", route.method, route.method == "GET" ? ", HEAD" : "");
+  }
+  if (allowed.empty()) {
+    refusal =
+        error_answer(404, code_name(Code::not_found),
+                     cat("there is nothing at ", call.path.substr(0, 200), "; GET / is the page, GET /info the facts"));
+    return nullptr;
+  }
+  allowed += ", OPTIONS";
+  if (call.method == "OPTIONS") {
+    refusal.emplace();
+    refusal->status = 204;
+    refusal->content_type.clear();
+  } else {
+    refusal = error_answer(405, "method_not_allowed",
+                           cat(call.path.substr(0, 200), " answers ", allowed, ", not ", call.method.substr(0, 32)));
+  }
+  refusal->headers.emplace_back("Allow", allowed);
+  return nullptr;
+}
+
+void run(const Route& route, Service& service, const CallPtr& call, const Reply& reply) noexcept {
+  try {
+    route.handler(service, call, reply);
+  } catch (...) {
+    reply(answer_to_current_exception());
+  }
+}
+
+}  // namespace
+
+std::span<const Route> routes() noexcept {
+  return kRoutes;
+}
+
+std::optional<Answer> refuse_early(const Service& service, const Call& call) {
+  std::optional<Answer> refusal;
+  const Route* route = find(call, refusal);
+  if (refusal || route->method != "POST") return refusal;
+  // A page of another site must not spend this machine's time. Programs do not send this header.
+  if (call.fetch_site == "cross-site") {
+    return error_answer(403, "forbidden", "requests from pages of other sites are refused");
+  }
+  try {
+    service.require_ready();
+  } catch (...) {
+    return answer_to_current_exception();
+  }
+  return std::nullopt;
+}
+
+void dispatch(Service& service, const CallPtr& call, const Reply& reply) noexcept {
+  try {
+    if (std::optional<Answer> refusal = refuse_early(service, *call)) return reply(std::move(*refusal));
+    std::optional<Answer> none;
+    const Route& route = *find(*call, none);
+    if (!route.on_pool && call->body.size() <= kInlineBytes) return run(route, service, call, reply);
+    service.pool().submit([&route, &service, call, reply] {
+      if (!call->cancel->load()) run(route, service, call, reply);
+    });
+  } catch (...) {
+    reply(answer_to_current_exception());
+  }
+}
+
+}  // namespace tandem::server

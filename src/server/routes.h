@@ -1,0 +1,51 @@
+// Which path is answered by what: the one table of the server.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "server/message.h"
+#include "server/service.h"
+
+namespace tandem::server {
+
+/// Answers a call now or later, on any thread. May throw: the exception becomes the answer.
+using Handler = void (*)(Service& service, const CallPtr& call, const Reply& reply);
+
+struct Route {
+  std::string_view method;  ///< GET (also answers HEAD) or POST
+  std::string_view path;    ///< the whole path; ending in "/*": everything below
+  Handler handler;
+  bool on_pool = false;  ///< reads files: never on an I/O thread
+};
+
+std::span<const Route> routes() noexcept;
+
+/// Answers the call by the table: 404, 405 with Allow, OPTIONS, and every exception included. Bodies beyond
+/// kInlineBytes are handled on the service's pool.
+void dispatch(Service& service, const CallPtr& call, const Reply& reply) noexcept;
+
+/// What can be said before the body is read: an answer when the request will be refused whatever it holds.
+std::optional<Answer> refuse_early(const Service& service, const Call& call);
+
+inline constexpr std::size_t kInlineBytes = 32 << 10;
+
+// embeddings.cc
+void post_embeddings(Service&, const CallPtr&, const Reply&);
+// classify.cc
+void post_classify(Service&, const CallPtr&, const Reply&);
+void get_labels(Service&, const CallPtr&, const Reply&);
+// search.cc
+void post_search(Service&, const CallPtr&, const Reply&);
+void get_gallery(Service&, const CallPtr&, const Reply&);
+void get_picture(Service&, const CallPtr&, const Reply&);
+// status.cc
+void get_health(Service&, const CallPtr&, const Reply&);
+void get_ready(Service&, const CallPtr&, const Reply&);
+void get_info(Service&, const CallPtr&, const Reply&);
+void get_models(Service&, const CallPtr&, const Reply&);
+// page.cc
+void get_page(Service&, const CallPtr&, const Reply&);
+
+}  // namespace tandem::server

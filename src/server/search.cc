@@ -1,0 +1,104 @@
+// POST /search over the gallery, and the gallery's pictures.
+#include <charconv>
+
+#include "base/strings.h"
+#include "server/routes.h"
+
+namespace tandem::server {
+namespace {
+
+std::shared_ptr<Gallery> gallery_of(const Service& service) {
+  std::shared_ptr<Gallery> gallery = service.gallery();
+  if (!gallery || gallery->size() == 0) {
+    throw Error(Code::not_found, "there is no gallery; start the server with --gallery FOLDER");
+  }
+  return gallery;
+}
+
+std::string progress_of(const Gallery& gallery) {
+  return cat("{\"count\":", gallery.size(), ",\"done\":", gallery.done(), ",\"failed\":", gallery.failed(), "}");
+}
+
+std::string picture_json(const Gallery& gallery, std::size_t id) {
+  return cat("\"id\":", id, ",\"name\":", json_string(gallery.name(id)), ",\"url\":\"/gallery/", id, "\"");
+}
+
+Answer search_answer(const Gallery& gallery, const Embedding& query, std::size_t top, const char* what) {
+  if (query.error) throw FieldError(query.error->code, cat(what, ": ", query.error->message), what);
+  Answer answer;
+  answer.body = "{\"results\":[";
+  std::size_t rank = 0;
+  for (const Gallery::Hit& hit : gallery.search(query.values, top)) {
+    answer.body += cat(rank > 0 ? "," : "", "{\"rank\":", rank + 1, ",", picture_json(gallery, hit.id), ",\"score\":");
+    append_number(hit.score, answer.body);
+    answer.body += '}';
+    ++rank;
+  }
+  answer.body += cat("],\"gallery\":", progress_of(gallery), "}");
+  return answer;
+}
+
+/// A query's whole number, or `otherwise` when it is absent.
+std::size_t number_of(const Call& call, const char* name, std::size_t otherwise) {
+  const std::string text = query_value(call.query, name);
+  if (text.empty()) return otherwise;
+  std::size_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    throw FieldError(Code::invalid_argument, cat(name, " must be a whole number, not \"", text.substr(0, 32), "\""),
+                     name);
+  }
+  return number;
+}
+
+}  // namespace
+
+void post_search(Service& service, const CallPtr& call, const Reply& reply) {
+  SearchBody body = parse_search(call->body, service.body_limits());
+  call->body = {};
+  service.require_model(body.model);
+  const std::shared_ptr<Gallery> gallery = gallery_of(service);
+  Request request;
+  const bool by_image = body.image.has_value();
+  if (by_image) {
+    request.images.emplace_back(std::move(*body.image));
+  } else {
+    request.texts.emplace_back(std::move(body.text));
+  }
+  service.submit(call, std::move(request), reply, [reply, gallery, by_image, top = body.top](Response response) {
+    reply(search_answer(*gallery, by_image ? response.images.at(0) : response.texts.at(0), top,
+                        by_image ? "image" : "text"));
+  });
+}
+
+void get_gallery(Service& service, const CallPtr& call, const Reply& reply) {
+  const std::shared_ptr<Gallery> gallery = service.gallery();
+  Answer answer;
+  if (!gallery) {
+    answer.body = "{\"gallery\":{\"count\":0,\"done\":0,\"failed\":0},\"pictures\":[]}";
+    return reply(std::move(answer));
+  }
+  const std::size_t offset = number_of(*call, "offset", 0);
+  const std::size_t limit = std::min<std::size_t>(number_of(*call, "limit", 100), 1000);
+  answer.body = cat("{\"gallery\":", progress_of(*gallery), ",\"pictures\":[");
+  for (std::size_t id = offset; id < gallery->size() && id - offset < limit; ++id) {
+    answer.body += cat(id > offset ? "," : "", "{", picture_json(*gallery, id), "}");
+  }
+  answer.body += "]}";
+  reply(std::move(answer));
+}
+
+void get_picture(Service& service, const CallPtr& call, const Reply& reply) {
+  const std::string_view text = std::string_view(call->path).substr(std::string_view("/gallery/").size());
+  std::size_t id = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    throw Error(Code::not_found, cat("pictures are numbered: /gallery/0, not ", call->path.substr(0, 200)));
+  }
+  Answer answer;
+  std::tie(answer.body, answer.content_type) = gallery_of(service)->read(id);
+  answer.headers.emplace_back("Cache-Control", "private, max-age=300");
+  reply(std::move(answer));
+}
+
+}  // namespace tandem::server

@@ -1,0 +1,375 @@
+#include "server/service.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <future>
+#include <optional>
+
+#include "base/strings.h"
+
+namespace tandem::server {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t kLabelBytes = std::size_t{64} << 20;
+constexpr std::size_t kMaxWaiting = 4096;    // large requests waiting for a worker: their bytes are limited elsewhere
+constexpr std::size_t kGalleryPortion = 16;  // small, so that a user's request waits for little of it
+constexpr int kFailuresOfTheSick = 3;
+// No answer and no movement in the queue for so long: the slowest batch known (ViT-bigG on two cores) takes less.
+constexpr auto kStall = std::chrono::seconds(300);
+constexpr auto kProbe = std::chrono::seconds(2);
+
+bool is_engine_failure(Code code) {
+  return code == Code::device_failure || code == Code::internal;
+}
+
+bool failed_altogether(const std::variant<Response, ItemError>& result, std::string& why) {
+  if (const auto* error = std::get_if<ItemError>(&result)) {
+    why = error->message;
+    return is_engine_failure(error->code);
+  }
+  const Response& response = std::get<Response>(result);
+  bool any = false;
+  for (const auto* list : {&response.images, &response.texts}) {
+    for (const Embedding& one : *list) {
+      if (!one.error || !is_engine_failure(one.error->code)) return false;
+      why = one.error->message;
+      any = true;
+    }
+  }
+  return any;
+}
+
+}  // namespace
+
+const char* to_string(State state) noexcept {
+  switch (state) {
+    case State::loading: return "loading";
+    case State::ready: return "ready";
+    case State::draining: return "draining";
+    case State::failed: return "failed";
+  }
+  return "failed";
+}
+
+Service::Service(const ServerOptions& options, EncoderFactory factory)
+    : options_(options), factory_(std::move(factory)), pool_(std::max(1, options.worker_threads), kMaxWaiting) {
+  labels_ = std::make_shared<LabelCache>(
+      [this](Request request, OnDone on_done) {
+        request.cancel = stopping_;
+        hand_over(std::move(request), std::move(on_done));
+      },
+      kLabelBytes);
+}
+
+Service::~Service() {
+  stop();
+}
+
+void Service::start() {
+  last_progress_ = Clock::now();
+  loader_ = std::thread([this] { load(); });
+  watcher_ = std::thread([this] { watch(); });
+}
+
+void Service::announce(const std::string& line) const {
+  if (options_.announce && !options_.quiet) options_.announce(line);
+}
+
+void Service::load() {
+  try {
+    std::shared_ptr<Encoder> encoder = factory_(options_);
+    Defaults defaults;
+    if (!encoder->info().knows_photographs && !options_.demo_folder.empty()) {
+      DemoNames demo = read_demo_names(options_.demo_folder);
+      defaults.labels = std::move(demo.names);
+      defaults.signs = std::move(demo.signs);
+    }
+    {
+      const std::lock_guard lock(mutex_);
+      info_ = encoder->info();
+      encoder_ = std::move(encoder);
+      defaults_ = std::move(defaults);
+      if (state_ == State::loading) state_ = State::ready;
+    }
+    announce(cat("model ", model_name(), " is ready: ", info_.device, ", ", info_.precision,
+                 info_.isa.empty() ? "" : ", ", info_.isa, info_.knows_photographs ? "" : " (demo model: emoji)"));
+  } catch (const std::exception& error) {
+    const std::lock_guard lock(mutex_);
+    state_ = State::failed;
+    load_error_ = error.what();
+    if (const auto* known = dynamic_cast<const Error*>(&error)) load_error_code_ = known->code();
+    changed_.notify_all();
+    return;
+  }
+  // What follows only makes the page richer: a failure is said, and the server goes on without.
+  try {
+    make_default_labels();
+    make_gallery();
+  } catch (const std::exception& error) {
+    announce(cat("warning: ", error.what()));
+  }
+}
+
+void Service::make_default_labels() {
+  if (defaults_.labels.empty()) return;
+  for (;;) {
+    std::promise<LabelResult> done;
+    labels_->get(defaults_.labels, defaults_.templates, stopping_,
+                 [&done](const LabelResult& result) { done.set_value(result); });
+    const LabelResult result = done.get_future().get();
+    const auto* error = std::get_if<ItemError>(&result);
+    if (!error || *stopping_) return;
+    if (error->code != Code::overloaded) throw Error(error->code, cat("default labels: ", error->message));
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+}
+
+void Service::make_gallery() {
+  std::filesystem::path folder = options_.gallery;
+  if (folder.empty()) {
+    if (options_.demo_folder.empty()) return;
+    folder = std::filesystem::path(options_.demo_folder) / "samples";
+    if (!std::filesystem::is_directory(folder)) return;
+  }
+  auto gallery = std::make_shared<Gallery>(folder, options_.max_gallery);
+  {
+    const std::lock_guard lock(mutex_);
+    gallery_ = gallery;
+  }
+  if (gallery->left_out() > 0) {
+    announce(
+        cat("warning: the gallery is cut at ", gallery->size(), " pictures, ", gallery->left_out(), " are left out"));
+  }
+  for (std::size_t at = 0; at < gallery->size() && !*stopping_; at += kGalleryPortion) {
+    Request request;
+    std::vector<std::size_t> ids;
+    for (std::size_t id = at; id < std::min(at + kGalleryPortion, gallery->size()); ++id) {
+      try {
+        const std::string bytes = gallery->read(id).first;
+        const auto* begin = reinterpret_cast<const std::byte*>(bytes.data());
+        request.images.emplace_back(
+            EncodedImage{std::make_shared<const std::vector<std::byte>>(begin, begin + bytes.size())});
+        ids.push_back(id);
+      } catch (const Error&) {
+        gallery->add_failed(id);
+      }
+    }
+    if (ids.empty()) continue;
+    const std::optional<Response> response = ask(std::move(request));
+    if (!response) return;
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      const Embedding& image = response->images.at(i);
+      if (image.error) {
+        gallery->add_failed(ids[i]);
+      } else {
+        gallery->add(ids[i], image.values);
+      }
+    }
+  }
+  if (!*stopping_) {
+    announce(cat("gallery: ", gallery->size() - gallery->failed(), " pictures, ", gallery->failed(), " failed"));
+  }
+}
+
+std::optional<Response> Service::ask(Request request) {
+  request.cancel = stopping_;
+  while (!*stopping_) {
+    std::promise<std::variant<Response, ItemError>> done;
+    try {
+      hand_over(request, [&done](std::variant<Response, ItemError> result) { done.set_value(std::move(result)); });
+    } catch (const Error& error) {
+      if (error.code() != Code::overloaded) throw;
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      continue;
+    }
+    auto result = done.get_future().get();
+    if (auto* response = std::get_if<Response>(&result)) return std::move(*response);
+    const ItemError& error = std::get<ItemError>(result);
+    if (error.code != Code::overloaded && !*stopping_) throw Error(error.code, error.message);
+  }
+  return std::nullopt;
+}
+
+void Service::hand_over(Request request, OnDone on_done) {
+  std::shared_ptr<Encoder> encoder;
+  std::list<UnderWay>::iterator at;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!encoder_) throw Error(Code::unavailable, "the model is not loaded");
+    encoder = encoder_;
+    if (under_way_.empty()) last_progress_ = Clock::now();
+    at = under_way_.insert(under_way_.end(), UnderWay{request.cancel});
+  }
+  try {
+    // Called on an engine thread, which must not wait: the answer is written on the pool.
+    encoder->submit(std::move(request),
+                    [this, at, on_done = std::move(on_done)](std::variant<Response, ItemError> result) {
+                      auto shared = std::make_shared<std::variant<Response, ItemError>>(std::move(result));
+                      pool_.finish([this, at, on_done, shared] {
+                        // Noted before it is handed on: whoever waits for the answer may end the server next.
+                        const auto keep = on_done;
+                        note(*shared, at);
+                        keep(std::move(*shared));
+                      });
+                    });
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    under_way_.erase(at);
+    changed_.notify_all();
+    throw;
+  }
+}
+
+void Service::note(const std::variant<Response, ItemError>& result, std::list<UnderWay>::iterator at) {
+  std::string why;
+  const bool failed = failed_altogether(result, why);
+  const std::lock_guard lock(mutex_);
+  under_way_.erase(at);
+  last_progress_ = Clock::now();
+  if (failed) {
+    ++failures_in_a_row_;
+    last_failure_ = why;
+  } else if (!std::holds_alternative<ItemError>(result)) {
+    failures_in_a_row_ = 0;  // a refusal (overloaded, cancelled, …) says nothing about the engine's health
+  }
+  changed_.notify_all();
+}
+
+void Service::submit(const CallPtr& call, Request request, const Reply& reply, std::function<void(Response)> on_done) {
+  request.deadline = call->deadline;
+  request.cancel = call->cancel;
+  hand_over(std::move(request), [this, reply, on_done = std::move(on_done)](std::variant<Response, ItemError> result) {
+    try {
+      if (auto* error = std::get_if<ItemError>(&result)) {
+        if (error->code == Code::cancelled && *stopping_) throw Error(Code::unavailable, "the server is stopping");
+        throw Error(error->code, error->message);
+      }
+      on_done(std::move(std::get<Response>(result)));
+    } catch (...) {
+      reply(answer_to_current_exception());
+    }
+  });
+}
+
+void Service::watch() {
+  std::unique_lock lock(mutex_);
+  while (!*stopping_) {
+    changed_.wait_for(lock, kProbe, [this] { return stopping_->load(); });
+    if (!encoder_ || *stopping_) continue;
+    const std::size_t queued = encoder_->queued();
+    if (queued != last_queued_) last_progress_ = Clock::now();
+    last_queued_ = queued;
+    if (failures_in_a_row_ < kFailuresOfTheSick || !under_way_.empty()) continue;
+    // A sick engine is sent no traffic, so somebody has to ask whether it has recovered.
+    lock.unlock();
+    try {
+      Request probe;
+      probe.texts.emplace_back(std::string("are you well"));
+      probe.cancel = stopping_;
+      hand_over(std::move(probe), [](const std::variant<Response, ItemError>&) {});
+    } catch (const Error&) {  // refused: it stays sick until a later probe
+    }
+    lock.lock();
+  }
+}
+
+void Service::drain() {
+  const std::lock_guard lock(mutex_);
+  if (state_ != State::failed) state_ = State::draining;
+}
+
+void Service::withdraw() {
+  *stopping_ = true;
+  const std::lock_guard lock(mutex_);
+  for (const UnderWay& one : under_way_) {
+    if (one.cancel) *one.cancel = true;
+  }
+  changed_.notify_all();
+}
+
+void Service::stop() {
+  drain();
+  withdraw();
+  if (loader_.joinable()) loader_.join();
+  if (watcher_.joinable()) watcher_.join();
+  withdraw();  // what was handed over while the two ended
+  std::shared_ptr<Encoder> encoder;
+  {
+    std::unique_lock lock(mutex_);
+    // The engine answers withdrawn work at once and finishes the batch it computes; ending it answers the rest.
+    changed_.wait_for(lock, std::chrono::seconds(5), [this] { return under_way_.empty(); });
+    encoder = std::move(encoder_);
+  }
+  encoder.reset();
+  pool_.stop();
+}
+
+State Service::state() const {
+  const std::lock_guard lock(mutex_);
+  return state_;
+}
+
+std::string Service::load_error() const {
+  const std::lock_guard lock(mutex_);
+  return load_error_;
+}
+
+Code Service::load_error_code() const {
+  const std::lock_guard lock(mutex_);
+  return load_error_code_;
+}
+
+std::string Service::sickness() const {
+  const std::lock_guard lock(mutex_);
+  if (failures_in_a_row_ >= kFailuresOfTheSick) {
+    return cat("the model failed ", failures_in_a_row_, " times in a row: ", last_failure_);
+  }
+  if (!under_way_.empty() && Clock::now() - last_progress_ > kStall) {
+    return cat("the model has not answered for ", kStall.count(), " seconds");
+  }
+  return {};
+}
+
+void Service::require_ready() const {
+  switch (state()) {
+    case State::loading: throw Error(Code::unavailable, "the model is loading; try again shortly");
+    case State::draining: throw Error(Code::unavailable, "the server is stopping");
+    case State::failed: throw Error(Code::unavailable, cat("the model could not be loaded: ", load_error()));
+    case State::ready: break;
+  }
+  const std::string sick = sickness();
+  if (!sick.empty()) throw Error(Code::unavailable, sick);
+}
+
+std::string Service::model_name() const {
+  const std::string& name = options_.engine.model;
+  std::error_code error;
+  if (!std::filesystem::is_directory(name, error)) return name;
+  const auto path = std::filesystem::absolute(name, error).lexically_normal();
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
+
+void Service::require_model(const std::string& name) const {
+  const std::string served = model_name();
+  if (name.empty() || name == served || name == options_.engine.model || name == "default") return;
+  throw FieldError(Code::not_found,
+                   cat("model \"", name.substr(0, 200), "\" is not served here; served: \"", served, "\""), "model");
+}
+
+BodyLimits Service::body_limits() const {
+  return {options_.max_items, options_.max_text_bytes, options_.max_label_texts};
+}
+
+std::shared_ptr<Gallery> Service::gallery() const {
+  const std::lock_guard lock(mutex_);
+  return gallery_;
+}
+
+std::size_t Service::in_flight() const {
+  const std::lock_guard lock(mutex_);
+  return under_way_.size();
+}
+
+}  // namespace tandem::server

@@ -1,0 +1,120 @@
+// What the routes share: the model and its state, the worker pool, the label cache, the gallery.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "server/body.h"
+#include "server/gallery.h"
+#include "server/labels.h"
+#include "server/message.h"
+#include "server/pool.h"
+#include "server/server.h"
+
+namespace tandem::server {
+
+enum class State { loading, ready, draining, failed };
+const char* to_string(State state) noexcept;
+
+/// Labels and templates used where a request names none.
+struct Defaults {
+  std::vector<std::string> labels, signs, templates;
+};
+
+class Service {
+ public:
+  Service(const ServerOptions& options, EncoderFactory factory);
+  ~Service();  ///< stop()
+  Service(const Service&) = delete;
+  Service& operator=(const Service&) = delete;
+
+  /// Starts to load the model; then the default labels and the gallery are computed, behind everybody's requests.
+  void start();
+  /// From now on require_ready() refuses.
+  void drain();
+  /// Withdraws what is under way: it is answered 503.
+  void withdraw();
+  /// Waits until the engine, the loader and the pool are idle and gone. All replies have been given afterwards.
+  void stop();
+
+  State state() const;
+  std::string load_error() const;
+  Code load_error_code() const;
+  /// Why the model does not answer although it was loaded; empty: it does.
+  std::string sickness() const;
+  bool ready() const { return state() == State::ready && sickness().empty(); }
+  /// Throws unavailable while the model is loading, draining, failed or sick.
+  void require_ready() const;
+  /// Throws not_found when a request names another model than the one that is served.
+  void require_model(const std::string& name) const;
+  /// The name under which the model is listed: the name it was loaded by, a path's last part only.
+  std::string model_name() const;
+
+  /// Seconds since 1970 when the service was made.
+  std::int64_t started_at() const noexcept { return started_at_; }
+
+  /// Filled once the model is loaded.
+  const EngineInfo& info() const noexcept { return info_; }
+  const ServerOptions& options() const noexcept { return options_; }
+  BodyLimits body_limits() const;
+  Pool& pool() noexcept { return pool_; }
+  LabelCache& labels() noexcept { return *labels_; }
+  const Defaults& defaults() const noexcept { return defaults_; }
+  /// May be null: there is none.
+  std::shared_ptr<Gallery> gallery() const;
+
+  /// Hands a request of a call to the engine, with the call's deadline and cancellation. on_done runs on a worker
+  /// thread; what it throws is answered. Throws overloaded, unavailable, ….
+  void submit(const CallPtr& call, Request request, const Reply& reply, std::function<void(Response)> on_done);
+
+  /// Requests that the engine has not answered yet.
+  std::size_t in_flight() const;
+
+ private:
+  struct UnderWay {
+    CancelFlag cancel;
+  };
+
+  void load();
+  void make_default_labels();
+  void make_gallery();
+  void watch();
+  /// submit() for every purpose: keeps account of what is under way and of failures. on_done runs on the pool.
+  void hand_over(Request request, OnDone on_done);
+  /// hand_over() and wait, again when the queue is full; for the loader's own work. Null when the server stops.
+  std::optional<Response> ask(Request request);
+  void note(const std::variant<Response, ItemError>& result, std::list<UnderWay>::iterator at);
+  void announce(const std::string& line) const;
+
+  const ServerOptions options_;
+  const EncoderFactory factory_;
+  const std::int64_t started_at_ =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  Pool pool_;
+  std::shared_ptr<LabelCache> labels_;
+  Defaults defaults_;
+  CancelFlag stopping_ = std::make_shared<std::atomic<bool>>(false);
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  State state_ = State::loading;
+  std::string load_error_;
+  Code load_error_code_ = Code::internal;
+  std::shared_ptr<Encoder> encoder_;
+  EngineInfo info_;  ///< a copy: answers may still be written while the engine goes away
+  std::shared_ptr<Gallery> gallery_;
+  std::list<UnderWay> under_way_;
+  std::chrono::steady_clock::time_point last_progress_{};  ///< when the engine last answered or took from its queue
+  std::size_t last_queued_ = 0;
+  int failures_in_a_row_ = 0;
+  std::string last_failure_;
+  std::thread loader_, watcher_;
+};
+
+}  // namespace tandem::server
