@@ -59,27 +59,26 @@ def hf_word_class():
 
 def combining_classes(nfd):
     """Canonical combining class of every code point, found by how `nfd` orders it against known marks."""
-    marks = {}
+    overlay = "\u0334"  # class 1: sorts before every other mark
+
+    def is_mark(s):
+        """Whether `nfd` ever moves s, itself not decomposable."""
+        return nfd(s + overlay) != s + overlay or nfd("\u0301" + s) != "\u0301" + s
+
+    marks = {1: overlay}
     for c in CODE_POINTS:
-        if k := unicodedata.combining(chr(c)):
-            marks.setdefault(k, chr(c))
-    # A representative must be one that this normaliser knows as a mark: U+0334 (class 1) sorts before every other.
-    known = sorted(marks)
-    lowest, highest = marks[1], marks[known[-1]]
+        k = unicodedata.combining(chr(c))
+        # A representative must be one that this normaliser knows: its Unicode may be older than Python's.
+        if k and k not in marks and nfd(chr(c)) == chr(c) and is_mark(chr(c)):
+            marks[k] = chr(c)
     classes = {}
     for c in CODE_POINTS:
         s = chr(c)
-        if nfd(s) != s:
-            continue
-        # A starter never moves; a mark moves before a higher class and lets a lower one pass.
-        if nfd(highest + s) == highest + s and nfd(s + lowest) == s + lowest:
-            assert unicodedata.combining(s) in (0, 1, known[-1]) or nfd is not PY_NFD, hex(c)
-            if s in (lowest, highest) or nfd(s + marks[220]) != s + marks[220] or nfd(marks[220] + s) != marks[220] + s:
-                classes[c] = 1 if nfd(marks[220] + s) != marks[220] + s else known[-1]
-            continue
-        classes[c] = max((k for k in known if nfd(s + marks[k]) == s + marks[k] and nfd(marks[k] + s) == marks[k] + s),
-                         default=0)
-        assert classes[c], hex(c)
+        if nfd(s) == s and is_mark(s):
+            # Marks of one class keep their order whichever comes first.
+            same = [k for k, m in marks.items() if nfd(s + m) == s + m and nfd(m + s) == m + s]
+            assert len(same) == 1, (hex(c), same)
+            classes[c] = same[0]
     return classes
 
 
