@@ -9,7 +9,8 @@ and beside it
                        [N,D] (after the final norm), vision.projected [N,P], vision.projected_normalized;
                        for text k, without padding: text.<k>.ids, text.<k>.embed [L,D], text.<k>.block_<i>.out; for all
                        texts text.pooled [K,D], text.projected, text.projected_normalized; logits [N,K]
-  goldens.json         versions, texts, ids, sha256 of every file of the checkpoint
+  goldens.json         versions, texts, ids, sha256 of every file of the checkpoint, and of every weight under its
+                       canonical name [elements, sum, sum of value * (1 + index mod 7)], as the loaded model has them
 The references run in float64 on the stored (rounded) weights; results are stored as float32. Weights are random, with
 biases, norms away from one and attention sharp enough for its softmax to matter. Everything comes from fixed seeds.
 """
@@ -131,6 +132,57 @@ class Tap:
         return self.seen
 
 
+def canonical_weights(model):
+    """Every weight under Tandem's name, taken from the modules and not from their names: a second opinion on the map."""
+    out = {}
+
+    def both(name, weight, bias):
+        out[name + ".weight"], out[name + ".bias"] = weight, bias
+
+    hf = hasattr(model, "vision_model")
+    if hf:
+        v, t = model.vision_model, model.text_model
+        towers = [("vision", v.encoder.layers), ("text", t.encoder.layers)]
+        out["vision.patch_embed.weight"] = v.embeddings.patch_embedding.weight
+        out["vision.class_embedding"] = v.embeddings.class_embedding
+        out["vision.position_embedding"] = v.embeddings.position_embedding.weight
+        norms = [("vision.ln_pre", v.pre_layrnorm), ("vision.ln_post", v.post_layernorm), ("text.ln_final", t.final_layer_norm)]
+        out["vision.projection"], out["text.projection"] = model.visual_projection.weight, model.text_projection.weight
+        out["text.token_embedding"] = t.embeddings.token_embedding.weight
+        out["text.position_embedding"] = t.embeddings.position_embedding.weight
+    else:
+        v, t = model.visual, getattr(model, "text", model)
+        towers = [("vision", v.transformer.resblocks), ("text", t.transformer.resblocks)]
+        out["vision.patch_embed.weight"], out["vision.class_embedding"] = v.conv1.weight, v.class_embedding
+        out["vision.position_embedding"] = v.positional_embedding
+        norms = [("vision.ln_pre", v.ln_pre), ("vision.ln_post", v.ln_post), ("text.ln_final", t.ln_final)]
+        out["vision.projection"], out["text.projection"] = v.proj.T, t.text_projection.T
+        out["text.token_embedding"], out["text.position_embedding"] = t.token_embedding.weight, t.positional_embedding
+    for name, norm in norms:
+        both(name, norm.weight, norm.bias)
+    for tower, blocks in towers:
+        for i, b in enumerate(blocks):
+            at = f"{tower}.blocks.{i}."
+            if hf:
+                a = b.self_attn
+                parts = (a.q_proj, a.k_proj, a.v_proj)
+                both(at + "attn.qkv", torch.cat([p.weight for p in parts]), torch.cat([p.bias for p in parts]))
+                rest = [("ln_1", b.layer_norm1), ("ln_2", b.layer_norm2), ("attn.out", a.out_proj), ("mlp.fc1", b.mlp.fc1),
+                        ("mlp.fc2", b.mlp.fc2)]
+            else:
+                both(at + "attn.qkv", b.attn.in_proj_weight, b.attn.in_proj_bias)
+                rest = [("ln_1", b.ln_1), ("ln_2", b.ln_2), ("attn.out", b.attn.out_proj), ("mlp.fc1", b.mlp.c_fc),
+                        ("mlp.fc2", b.mlp.c_proj)]
+            for name, module in rest:
+                both(at + name, module.weight, module.bias)
+    out["logit_scale"] = model.logit_scale
+    sums = {}
+    for name, w in out.items():
+        flat = w.detach().double().flatten()
+        sums[name] = [flat.numel(), float(flat.sum()), float((flat * (1 + torch.arange(flat.numel()) % 7)).sum())]
+    return sums
+
+
 def unit(x):
     return x / x.norm(dim=-1, keepdim=True)
 
@@ -206,8 +258,9 @@ def finish(folder, model, values, pixels, ids, logit_scale):
         file.chmod(0o644)
     manifest = {"made_by": "tests/golden/make_tiny_models.py", "torch": torch.__version__,
                 "transformers": transformers.__version__, "open_clip": open_clip.__version__, "texts": TEXTS,
-                "ids": ids, "mean": MEAN, "std": STD, "logit_scale": float(logit_scale), "sha256": files}
-    (folder / "goldens.json").write_text(json.dumps(manifest, indent=1) + "\n")
+                "ids": ids, "mean": MEAN, "std": STD, "logit_scale": float(logit_scale), "sha256": files,
+                "weights": canonical_weights(model)}
+    (folder / "goldens.json").write_text(json.dumps(manifest, separators=(",", ":")).replace('],"', '],\n"') + "\n")
     print(folder.name, sum(f.stat().st_size for f in folder.iterdir()), "bytes")
 
 
