@@ -1,0 +1,338 @@
+#include "backend/cpu/cpu_backend.h"
+
+#include <omp.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <cstring>
+#include <thread>
+
+#include "backend/cpu/attention.h"
+#include "backend/cpu/features.h"
+#include "backend/cpu/gemm.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/onednn_matmul.h"
+#include "backend/cpu/packed.h"
+#include "backend/cpu/workspace.h"
+#include "base/strings.h"
+
+namespace tandem::backend {
+namespace {
+
+using namespace cpu;  // NOLINT(google-build-using-namespace): this file is the folder's face
+
+/// Elements of row-wise work below which waking other threads costs more than it saves.
+constexpr std::int64_t kSmall = 1 << 14;
+/// Patches of this many images at a time stand in scratch memory.
+constexpr std::int64_t kPatchImages = 16;
+/// Fewer rows than this do not fill AMX's tiles: the own kernels read the weights just as fast.
+constexpr std::int64_t kTileRows = 8;
+
+const Kernels& choose_kernels(const std::string& isa, const Features& has) {
+  const auto need = [&](bool available, const Kernels& (*kernels)()) -> const Kernels& {
+    if (available) return kernels();
+    throw Error(Code::unsupported, cat("this processor has no ", isa, ": leave the ISA out to use the best it has"));
+  };
+  if (isa == "sse2" || isa == "scalar") return sse2_kernels();
+  if (isa == "avx2") return need(has.avx2, avx2_kernels);
+  if (isa == "avx512") return need(has.avx512, avx512_kernels);
+  if (isa == "avx512_bf16" || isa == "amx_bf16") return need(has.avx512_bf16, avx512_bf16_kernels);
+  if (!isa.empty()) {
+    throw Error(Code::invalid_argument, cat("unknown ISA \"", isa, "\": sse2, avx2, avx512 or avx512_bf16"));
+  }
+  if (has.avx512_bf16) return avx512_bf16_kernels();
+  if (has.avx512) return avx512_kernels();
+  return has.avx2 ? avx2_kernels() : sse2_kernels();
+}
+
+const PackedWeight& packed(const PreparedWeight* w) {
+  return static_cast<const PackedWeight&>(*w);
+}
+
+GemmCall call_of(const LinearArgs& a) {
+  GemmCall c;
+  c.weight = &packed(a.weight);
+  c.a = a.x.view.data, c.lda = a.x.view.stride;
+  c.rows = a.x.view.rows();
+  c.bias = a.bias ? a.bias.as<float>() : nullptr;
+  c.fn = a.fn;
+  c.residual = a.residual.data, c.ldr = a.residual.stride;
+  c.out = a.out.view.data, c.ldo = a.out.view.stride;
+  c.out_bf16 = a.out.view.dtype == DType::bf16;
+  return c;
+}
+
+void require_type(const char* operation, const char* name, DType found, bool good) {
+  if (!good) throw Error(Code::internal, cat(operation, ": ", name, " is ", to_string(found)));
+}
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(const CpuOptions& options)
+      : features_(detect_features()),
+        kernels_(choose_kernels(options.isa, features_)),
+        threads_(options.threads > 0 ? options.threads : default_threads()),
+        workspace_(threads_) {
+    if (options.pin) cores_ = usable_cores();
+    const bool tiles = features_.amx_bf16 && kernels_.has_bf16 && (options.isa.empty() || options.isa == "amx_bf16");
+    onednn_f32_ = options.gemm == GemmEngine::onednn;
+    onednn_bf16_ = onednn_f32_ || (tiles && options.gemm == GemmEngine::automatic);
+    amx_ = tiles && onednn_bf16_;
+    if (options.isa == "amx_bf16" && !amx_) {
+      throw Error(Code::unsupported, "this processor has no amx_bf16: leave the ISA out to use the best it has");
+    }
+    if (onednn_bf16_) onednn_ = std::make_unique<OneDnnMatmul>(threads_);
+  }
+
+  DeviceId device() const override { return {DeviceId::Kind::cpu, 0}; }
+  std::string device_name() const override { return processor_name(); }
+  std::string isa() const override { return amx_ ? "amx_bf16" : kernels_.name; }
+
+  Precision resolve(Precision p) const override {
+    // fp32 also when unasked: a processor's 16-bit types cost digits that a caller who said nothing expects.
+    if (p == Precision::automatic || p == Precision::fp32) return Precision::fp32;
+    if (p == Precision::bf16 && kernels_.has_bf16) return p;
+    if (p == Precision::bf16) {
+      throw Error(Code::unsupported, cat("bf16 needs a processor with AVX512_BF16, this one computes with ",
+                                         kernels_.name, ": use --precision fp32"));
+    }
+    throw Error(Code::unsupported, cat(to_string(p), " is not computed on a CPU: use --precision fp32",
+                                       kernels_.has_bf16 ? " or bf16" : ""));
+  }
+  ComputeTypes types(Precision p) const override {
+    return {p == Precision::bf16 ? DType::bf16 : DType::f32, DType::f32};
+  }
+
+  Buffer allocate(std::size_t bytes) override { return allocate_host(bytes, 256); }
+  void upload(const void* host, View to) override { std::memcpy(to.data, host, to.bytes()); }
+  void download(ConstView from, void* host) override { std::memcpy(host, from.data, from.bytes()); }
+  void synchronize() override {}
+
+  std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision p) override {
+    return pack_linear(weight, types(p).activation, kernels_.panel);
+  }
+  std::unique_ptr<PreparedWeight> prepare_patch_embed(ConstView weight, ConstView bias, const float mean[3],
+                                                      const float std[3], float rescale, Precision p) override {
+    return pack_patch_embed(weight, bias, mean, std, rescale, types(p).activation, kernels_.panel);
+  }
+  std::unique_ptr<PreparedWeight> prepare_projection(ConstView weight) override {
+    return pack_linear(weight, DType::f32, kernels_.panel);
+  }
+  Tensor prepare_vector(ConstView vector) override { return converted(vector, DType::f32); }
+  Tensor prepare_table(ConstView table, Precision p) override { return converted(table, types(p).activation); }
+
+  std::size_t patch_embed_scratch(std::int64_t batch, int image, int patch, std::int64_t, Precision p) const override {
+    const std::int64_t grid = image / patch;
+    return static_cast<std::size_t>(std::min(batch, kPatchImages) * grid * grid * patch_columns(patch)) *
+           size_of(types(p).activation);
+  }
+
+  void warm_up(const LinearArgs& a) override {
+    const GemmCall call = call_of(a);
+    if (uses_onednn(call)) onednn_->prepare(call);
+  }
+
+  void patch_embed(const PatchEmbedArgs& a) override {
+    check(a);
+    enter();
+    require_type("patch_embed", "out", a.out.dtype, a.out.dtype == DType::f32);
+    const PackedWeight& w = packed(a.weight);
+    const std::int64_t side = a.pixels.shape[1], grid = side / a.patch, patches = grid * grid;
+    const std::int64_t batch = a.pixels.shape[0], first = a.class_embedding ? 1 : 0, tokens = patches + first;
+    const auto* pixels = a.pixels.as<std::uint8_t>();
+    const std::int64_t columns = patch_columns(a.patch), element = w.bf16() ? 2 : 4;
+    for (std::int64_t image = 0; image < batch; image += kPatchImages) {
+      const std::int64_t count = std::min(kPatchImages, batch - image);
+      // Rows of one strip of patches a task.
+#pragma omp parallel for num_threads(threads_) if (count * side * side > kSmall)
+      for (std::int64_t t = 0; t < count * grid; ++t) {
+        const std::int64_t i = t / grid, row = t % grid;
+        const PatchRows p{pixels + (image + i) * side * side * 3,
+                          side,
+                          a.patch,
+                          row * grid,
+                          (row + 1) * grid,
+                          columns,
+                          {w.centre[0], w.centre[1], w.centre[2]},
+                          a.scratch.data + (i * patches + row * grid) * columns * element};
+        (w.bf16() ? kernels_.patches_bf16 : kernels_.patches_f32)(p);
+      }
+      GemmCall c;
+      c.weight = &w, c.a = a.scratch.data, c.lda = columns, c.bias = w.bias.data();
+      c.residual = a.position.as<float>() + first * a.position.stride, c.ldr = a.position.stride;
+      c.ldo = a.out.stride;
+      float* out = a.out.as<float>() + (image * tokens + first) * a.out.stride;
+      embed_images(c, count, patches, tokens, columns * element, out);
+    }
+    if (first == 0) return;
+    for (std::int64_t b = 0; b < batch; ++b) {
+      float* out = a.out.as<float>() + b * tokens * a.out.stride;
+      for (std::int64_t n = 0; n < w.outputs(); ++n) {
+        out[n] = a.class_embedding.as<float>()[n] + a.position.as<float>()[n];
+      }
+    }
+  }
+
+  void layer_norm(const LayerNormArgs& a) override {
+    check(a);
+    enter();
+    require_type("layer_norm", "x", a.x.dtype, a.x.dtype == DType::f32);
+    const std::int64_t rows = a.x.rows(), width = a.x.columns();
+    const bool bf16 = a.out.view.dtype == DType::bf16;
+    const std::int64_t tasks = std::min<std::int64_t>(rows, threads_);
+#pragma omp parallel for num_threads(threads_) if (rows * width > kSmall)
+    for (std::int64_t t = 0; t < tasks; ++t) {
+      const std::int64_t first = rows * t / tasks, last = rows * (t + 1) / tasks;
+      kernels_.layer_norm({a.x.as<float>() + first * a.x.stride,
+                           a.out.view.data + first * a.out.view.stride * (bf16 ? 2 : 4), bf16, last - first, width,
+                           a.x.stride, a.out.view.stride, a.gamma.as<float>(), a.beta.as<float>(), a.eps});
+    }
+  }
+
+  void linear(const LinearArgs& a) override {
+    check(a);
+    enter();
+    require_type("linear", "x", a.x.view.dtype, a.x.view.dtype == packed(a.weight).type());
+    multiply(call_of(a));
+  }
+
+  void attention(const AttentionArgs& a) override {
+    check(a);
+    enter();
+    const bool known = a.q.dtype == DType::f32 || (a.q.dtype == DType::bf16 && kernels_.has_bf16);
+    require_type("attention", "q", a.q.dtype,
+                 known && a.k.dtype == a.q.dtype && a.v.dtype == a.q.dtype && a.out.dtype == a.q.dtype);
+    cpu::attention(kernels_, workspace_, threads_, a);
+  }
+
+  void embed_tokens(const EmbedTokensArgs& a) override {
+    check(a);
+    enter();
+    const std::int64_t rows = a.out.rows(), tasks = std::min<std::int64_t>(rows, threads_);
+#pragma omp parallel for num_threads(threads_) if (rows * a.out.columns() > kSmall)
+    for (std::int64_t t = 0; t < tasks; ++t) {
+      const std::int64_t first = rows * t / tasks, last = rows * (t + 1) / tasks;
+      kernels_.embed_tokens({a.ids + first, a.positions + first, a.table.data, a.table.dtype == DType::bf16,
+                             a.position.as<float>(), a.out.as<float>() + first * a.out.stride, last - first,
+                             a.out.columns(), a.table.stride, a.position.stride, a.out.stride});
+    }
+  }
+
+  void select_rows(const SelectRowsArgs& a) override {
+    check(a);
+    const auto size = static_cast<std::int64_t>(size_of(a.x.dtype));
+    for (std::int64_t i = 0; i < a.out.rows(); ++i) {
+      const std::int64_t from = a.rows != nullptr ? a.rows[i] : i * a.every;
+      std::memcpy(a.out.data + i * a.out.stride * size, a.x.data + from * a.x.stride * size,
+                  static_cast<std::size_t>(a.out.columns() * size));
+    }
+  }
+
+  void project(const ProjectArgs& a) override {
+    check(a);
+    enter();
+    ConstView x = a.x;
+    if (a.weight != nullptr) {
+      GemmCall c;
+      c.weight = &packed(a.weight), c.a = x.data, c.lda = x.stride, c.rows = x.rows();
+      c.out = a.out.data, c.ldo = a.out.stride;
+      gemm(kernels_, workspace_, threads_, c);
+      x = a.out;
+    }
+    for (std::int64_t r = 0; r < a.out.rows(); ++r) {
+      const float* from = x.as<float>() + r * x.stride;
+      float* to = a.out.as<float>() + r * a.out.stride;
+      if (a.normalize) {
+        kernels_.normalise(from, to, a.out.columns());
+      } else if (from != to) {
+        std::memcpy(to, from, static_cast<std::size_t>(a.out.columns()) * sizeof(float));
+      }
+    }
+  }
+
+  void similarity(const SimilarityArgs& a) override {
+    check(a);
+    enter();
+    // Rows of b that stay in the cache while all of a passes.
+    constexpr std::int64_t kRows = 64;
+    const std::int64_t m = a.a.rows(), n = a.b.rows(), width = a.a.columns(), tasks = (n + kRows - 1) / kRows;
+#pragma omp parallel for num_threads(threads_) if (m * n * width > kSmall)
+    for (std::int64_t t = 0; t < tasks; ++t) {
+      const std::int64_t first = t * kRows, count = std::min(kRows, n - first);
+      for (std::int64_t i = 0; i < m; i += 4) {
+        kernels_.dots(a.a.as<float>() + i * a.a.stride, a.a.stride, static_cast<int>(std::min<std::int64_t>(4, m - i)),
+                      a.b.as<float>() + first * a.b.stride, a.b.stride, count, width, a.scale,
+                      a.out.as<float>() + i * a.out.stride + first, a.out.stride);
+      }
+    }
+  }
+
+ private:
+  static std::int64_t patch_columns(int patch) {
+    return (static_cast<std::int64_t>(patch) * patch * 3 + 15) / 16 * 16;
+  }
+
+  static Tensor converted(ConstView from, DType type) {
+    Tensor out = host_tensor(type, from.shape);
+    convert(from, out.view());
+    return out;
+  }
+
+  bool uses_onednn(const GemmCall& c) const {
+    if (onednn_ == nullptr || !(c.weight->bf16() ? onednn_bf16_ : onednn_f32_)) return false;
+    return c.rows >= (amx_ ? kTileRows : 1);
+  }
+
+  void multiply(const GemmCall& c) {
+    if (uses_onednn(c) && onednn_->run(c)) return;
+    gemm(kernels_, workspace_, threads_, c);
+  }
+
+  /// Patches times weights, each image's rows behind its class token. oneDNN cannot leave gaps between images: one
+  /// call an image.
+  void embed_images(GemmCall c, std::int64_t count, std::int64_t patches, std::int64_t tokens, std::int64_t row_bytes,
+                    float* out) {
+    c.rows = patches, c.out = out;
+    if (uses_onednn(c) && onednn_->prepare(c)) {
+      for (std::int64_t i = 0; i < count; ++i) {
+        onednn_->run(c);
+        c.a = static_cast<const std::byte*>(c.a) + patches * row_bytes;
+        c.out = static_cast<float*>(c.out) + tokens * c.ldo;
+      }
+      return;
+    }
+    c.rows = count * patches;
+    c.group = patches, c.out_group = tokens, c.residual_group = 0;
+    gemm(kernels_, workspace_, threads_, c);
+  }
+
+  /// Binds the calling thread's OpenMP team to its cores, once for every thread that comes: teams belong to threads.
+  void enter() {
+    if (cores_.empty() || bound_ == std::this_thread::get_id()) return;
+#pragma omp parallel num_threads(threads_)
+    {
+      cpu_set_t set;
+      CPU_ZERO(&set);
+      CPU_SET(cores_[static_cast<std::size_t>(omp_get_thread_num()) % cores_.size()], &set);
+      ::sched_setaffinity(0, sizeof set, &set);  // best effort: unbound threads compute the same
+    }
+    bound_ = std::this_thread::get_id();
+  }
+
+  Features features_;
+  const Kernels& kernels_;
+  int threads_;
+  Workspace workspace_;
+  std::vector<int> cores_;  // to bind to; empty: not asked
+  std::thread::id bound_;
+  bool onednn_f32_ = false, onednn_bf16_ = false, amx_ = false;
+  std::unique_ptr<OneDnnMatmul> onednn_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) {
+  return std::make_unique<CpuBackend>(options);
+}
+
+}  // namespace tandem::backend

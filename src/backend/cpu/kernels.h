@@ -1,0 +1,120 @@
+// Entry points of the files that are compiled for one instruction set. Those files hold intrinsics on raw pointers and
+// include nothing with inline functions of the project or the standard library, so that the linker can never keep a
+// copy of a shared function that the processor lacks.
+#pragma once
+
+#include <cstdint>
+
+namespace tandem::backend::cpu {
+
+/// Numbers of backend.h's ActivationFn, which these files do not include.
+enum : int { kNoActivation = 0, kQuickGelu = 1, kGeluErf = 2, kGeluTanh = 3 };
+
+/// Rows x one panel of packed weights. A panel holds `Kernels::panel` outputs: for every step (one float32, or a pair
+/// of bf16, of the inputs) the values of all its outputs side by side, zero beyond the last output.
+struct GemmBlock {
+  // The product: partial[r, n] (+)= sum over steps of a[r, step] * panel[step, n]
+  const void* a;      ///< first row, at the block's first step
+  std::int64_t lda;   ///< bytes between rows of a
+  const void* panel;  ///< at the block's first step
+  std::int64_t steps;
+  bool odd_tail;     ///< bf16: the last step has only one element in a
+  bool first, last;  ///< of the blocks along the inputs: clears `partial`; writes `out`
+  float* partial;    ///< [rows, panel]
+  std::int64_t rows;
+  int columns;  ///< valid outputs of this panel
+
+  // What happens to it last: out = fn(partial * row_scale + bias) + residual
+  const float* bias;       ///< [columns] or null
+  const float* row_scale;  ///< [rows] or null
+  int fn;
+  const void* residual;  ///< of out's type, or null; row r of the call at residual_row(r)
+  void* out;
+  bool out_bf16;
+  std::int64_t ldr, ldo;   ///< elements between rows
+  std::int64_t first_row;  ///< number of this block's first row in the call
+  /// Row r is stored as row (r / group) * out_group + r % group; the residual likewise. group 0: as row r.
+  std::int64_t group, out_group, residual_group;
+};
+
+struct LayerNormRows {
+  const float* x;
+  void* out;
+  bool out_bf16;
+  std::int64_t rows, width, ldx, ldo;
+  const float *gamma, *beta;
+  float eps;
+};
+
+/// Keys or values of one head: `before` rows of a shared prefix, then `own` rows.
+struct HeadRows {
+  const void *prefix, *rows;
+  std::int64_t prefix_stride, stride;  ///< elements
+  std::int64_t before, own;
+  int head_dim;
+};
+
+/// Rows of scores become weights exp(scale * (s - max)), not yet divided by their sum. Row i sees the first
+/// limit + i * limit_step scores; the rest, up to `padded`, becomes zero.
+struct SoftmaxRows {
+  const float* scores;
+  void* weights;        ///< float32: may be `scores`; bf16: another buffer
+  float* inverse_sums;  ///< [rows]
+  std::int64_t rows, lds, ldw, limit, limit_step, padded;
+  float scale;
+};
+
+struct TokenRows {
+  const std::int32_t *ids, *positions;
+  const void* table;
+  bool table_bf16;
+  const float* position;
+  float* out;
+  std::int64_t rows, width, ldt, ldp, ldo;
+};
+
+/// One image's patches [first, last) as rows of whole pixels minus `centre`, padded with zeros to `padded` columns.
+struct PatchRows {
+  const std::uint8_t* image;
+  std::int64_t side, patch, first, last, padded;
+  int centre[3];
+  void* out;
+};
+
+struct Kernels {
+  const char* name;
+  int panel;      ///< outputs of one panel
+  int max_rows;   ///< rows that the innermost kernel holds in registers
+  bool has_bf16;  ///< the _bf16 entries are there
+  void (*gemm_f32)(const GemmBlock&);
+  void (*gemm_bf16)(const GemmBlock&);
+  void (*layer_norm)(const LayerNormRows&);
+  /// Panels of keys: step = one float32 or a pair of bf16 of the head's columns, outputs = keys.
+  void (*pack_keys_f32)(const HeadRows&, void* panels);
+  void (*pack_keys_bf16)(const HeadRows&, void* panels);
+  /// Panels of values: step = one key (float32) or two (bf16), outputs = the head's columns.
+  void (*pack_values_f32)(const HeadRows&, void* panels);
+  void (*pack_values_bf16)(const HeadRows&, void* panels);
+  void (*softmax_f32)(const SoftmaxRows&);
+  void (*softmax_bf16)(const SoftmaxRows&);
+  /// One query: the whole of attention for one head, without packing. `scores` has room for all keys, and for
+  /// head_dim values behind them.
+  void (*attend_one_f32)(const void* q, const HeadRows& k, const HeadRows& v, float scale, float* scores, void* out);
+  void (*attend_one_bf16)(const void* q, const HeadRows& k, const HeadRows& v, float scale, float* scores, void* out);
+  void (*embed_tokens)(const TokenRows&);
+  void (*patches_f32)(const PatchRows&);
+  void (*patches_bf16)(const PatchRows&);
+  /// x / sqrt(sum of squares), in place or not.
+  void (*normalise)(const float* x, float* out, std::int64_t n);
+  void (*scale)(float* x, std::int64_t n, float factor);
+  /// out[i, j] = scale * a_i . b_j for `m` <= 4 rows of a.
+  void (*dots)(const float* a, std::int64_t lda, int m, const float* b, std::int64_t ldb, std::int64_t n,
+               std::int64_t width, float scale, float* out, std::int64_t ldo);
+};
+
+const Kernels& sse2_kernels();
+const Kernels& avx2_kernels();
+const Kernels& avx512_kernels();
+const Kernels& avx512_bf16_kernels();
+
+}  // namespace tandem::backend::cpu

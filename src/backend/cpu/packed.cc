@@ -1,0 +1,111 @@
+#include "backend/cpu/packed.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/strings.h"
+
+namespace tandem::backend::cpu {
+namespace {
+
+constexpr std::int64_t kStepMultiple = 16;
+
+std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+
+void require_float(ConstView v, const char* what) {
+  if (v.dtype == DType::f32 || v.dtype == DType::f16 || v.dtype == DType::bf16) return;
+  throw Error(Code::unsupported, cat(what, " of type ", to_string(v.dtype), ": F32, F16 or BF16 is wanted"));
+}
+
+/// Rows [first, first + count) of a host matrix as float32.
+void to_float(ConstView matrix, std::int64_t first, std::int64_t count, float* out) {
+  convert(matrix.row_range(first, count), {reinterpret_cast<std::byte*>(out), DType::f32, {count, matrix.columns()}});
+}
+
+}  // namespace
+
+PackedWeight::PackedWeight(std::int64_t outputs, std::int64_t inputs, DType type, int panel)
+    : PreparedWeight(
+          outputs, inputs,
+          static_cast<std::size_t>(round_up(outputs, panel) *
+                                   round_up(type == DType::bf16 ? (inputs + 1) / 2 : inputs, kStepMultiple) * 4)),
+      type_(type),
+      panel_(panel),
+      padded_steps_(round_up(type == DType::bf16 ? (inputs + 1) / 2 : inputs, kStepMultiple)),
+      memory_(allocate_host(bytes(), 64)) {}
+
+void PackedWeight::pack(std::int64_t first, std::int64_t count, const float* rows) {
+  std::byte* panel_start = memory_.data() + first / panel_ * panel_bytes();
+  const std::int64_t k = inputs();
+  // A few steps at a time, so that the rows' and the panel's lines of cache are used whole.
+  constexpr std::int64_t kSteps = 16;
+  for (std::int64_t s0 = 0; s0 < padded_steps_; s0 += kSteps) {
+    for (std::int64_t j = 0; j < panel_; ++j) {
+      const float* row = rows + j * k;
+      if (bf16()) {
+        auto* out = reinterpret_cast<std::uint32_t*>(panel_start) + s0 * panel_ + j;
+        for (std::int64_t s = s0; s < s0 + kSteps; ++s, out += panel_) {
+          const std::uint32_t low = j < count && 2 * s < k ? float_to_bfloat16(row[2 * s]) : 0U;
+          const std::uint32_t high = j < count && 2 * s + 1 < k ? float_to_bfloat16(row[2 * s + 1]) : 0U;
+          *out = low | high << 16;
+        }
+      } else {
+        auto* out = reinterpret_cast<float*>(panel_start) + s0 * panel_ + j;
+        for (std::int64_t s = s0; s < s0 + kSteps; ++s, out += panel_) *out = j < count && s < k ? row[s] : 0.0F;
+      }
+    }
+  }
+}
+
+std::unique_ptr<PackedWeight> pack_linear(ConstView weight, DType type, int panel) {
+  require_float(weight, "a weight");
+  auto packed = std::make_unique<PackedWeight>(weight.rows(), weight.columns(), type, panel);
+  std::vector<float> rows(static_cast<std::size_t>(panel * weight.columns()));
+  for (std::int64_t first = 0; first < weight.rows(); first += panel) {
+    const std::int64_t count = std::min<std::int64_t>(panel, weight.rows() - first);
+    to_float(weight, first, count, rows.data());
+    packed->pack(first, count, rows.data());
+  }
+  return packed;
+}
+
+std::unique_ptr<PackedWeight> pack_patch_embed(ConstView weight, ConstView bias, const float mean[3],
+                                               const float std[3], float rescale, DType type, int panel) {
+  require_float(weight, "the patch embedding");
+  const std::int64_t width = weight.shape[0], area = weight.shape[2] * weight.shape[3], inputs = 3 * area;
+  auto packed = std::make_unique<PackedWeight>(width, inputs, type, panel);
+  for (int c = 0; c < 3; ++c) {
+    packed->centre[c] = std::clamp(static_cast<int>(std::lround(mean[c] / rescale)), 0, 255);
+  }
+  packed->bias.resize(static_cast<std::size_t>(width), 0.0F);
+  if (bias) convert(bias, {reinterpret_cast<std::byte*>(packed->bias.data()), DType::f32, bias.shape});
+  const ConstView matrix(weight.data, weight.dtype, {width, inputs});
+  std::vector<float> published(static_cast<std::size_t>(panel * inputs)), rows(published.size());
+  for (std::int64_t first = 0; first < width; first += panel) {
+    const std::int64_t count = std::min<std::int64_t>(panel, width - first);
+    to_float(matrix, first, count, published.data());
+    for (std::int64_t j = 0; j < count; ++j) {
+      double offset = packed->bias[static_cast<std::size_t>(first + j)];
+      for (std::int64_t c = 0; c < 3; ++c) {
+        // (p r - mean) / std = (p - centre) r / std + (centre r - mean) / std
+        const double factor = static_cast<double>(rescale) / std[c];
+        const double rest = (packed->centre[c] * static_cast<double>(rescale) - mean[c]) / std[c];
+        double sum = 0;
+        for (std::int64_t i = 0; i < area; ++i) {
+          const double value = published[static_cast<std::size_t>(j * inputs + c * area + i)];
+          rows[static_cast<std::size_t>(j * inputs + i * 3 + c)] = static_cast<float>(value * factor);
+          sum += value;
+        }
+        offset += sum * rest;
+      }
+      packed->bias[static_cast<std::size_t>(first + j)] = static_cast<float>(offset);
+    }
+    packed->pack(first, count, rows.data());
+  }
+  return packed;
+}
+
+}  // namespace tandem::backend::cpu
