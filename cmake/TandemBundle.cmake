@@ -24,6 +24,22 @@ foreach(library DNNL::dnnl simdjson::simdjson deps::gomp)
 endforeach()
 add_custom_target(tandem_bundle DEPENDS ${TANDEM_BUNDLE_FILES})
 
+# The same for the codecs of libtandem.so, apart from the program's, which has its own inside.
+set(TANDEM_CODEC_FILES)
+foreach(library IN LISTS TANDEM_CODEC_LIBRARIES)
+  # libpng.so → libpng16.so.16.39.0, which is asked for as libpng16.so.16.
+  file(REAL_PATH ${library} location)
+  execute_process(COMMAND ${CMAKE_OBJDUMP} -p ${location} OUTPUT_VARIABLE dynamic COMMAND_ERROR_IS_FATAL ANY)
+  if(NOT dynamic MATCHES "SONAME +([^ \n]+)")
+    message(FATAL_ERROR "${library} has no name to ask for")
+  endif()
+  set(copy ${PROJECT_BINARY_DIR}/codecs/${CMAKE_MATCH_1})
+  add_custom_command(OUTPUT ${copy} COMMAND ${CMAKE_COMMAND} -E copy ${location} ${copy} DEPENDS ${location}
+    COMMENT "Carrying ${CMAKE_MATCH_1}")
+  list(APPEND TANDEM_CODEC_FILES ${copy})
+endforeach()
+add_custom_target(tandem_codecs DEPENDS ${TANDEM_CODEC_FILES})
+
 # tandem_find_bundle(target paths…): the target looks for its libraries in these folders, relative to itself, and
 # nowhere else that a build left behind. The old tag (DT_RPATH) on purpose: it also holds for what the carried libraries
 # need themselves (oneDNN's libgomp), and LD_LIBRARY_PATH cannot replace the one OpenMP runtime by another.

@@ -2,7 +2,7 @@
 # .venv). Every library has one target, so that a folder of src/ only names it:
 #
 #   Threads::Threads  Boost::headers  nlohmann_json::nlohmann_json  CLI11::CLI11  spdlog::spdlog_header_only
-#   deps::jpeg  deps::png  deps::webp  deps::gif  deps::zlib     linked statically
+#   deps::jpeg  deps::png  deps::webp  deps::gif  deps::zlib     linked statically into programs
 #   simdjson::simdjson  DNNL::dnnl  deps::gomp                   no static archive: carried beside the binary
 #
 # Optional ones are only looked for here; the folder that needs one says so.
@@ -16,29 +16,36 @@ find_package(simdjson REQUIRED)
 find_package(fmt REQUIRED)
 find_package(spdlog REQUIRED)
 
-# tandem_static_archive(name header archive…): an imported target for archives that must not become shared libraries.
-# The first archive is the target, the others follow it on the link line.
-function(tandem_static_archive name header)
+# tandem_codec(name header library…): the first library with what it needs. Programs take the static archives. Debian
+# builds these without -fPIC, so a shared library of ours, which says so with the property TANDEM_SHARED_CODECS, takes
+# the shared ones; TANDEM_CODEC_LIBRARIES collects those, to be carried with it.
+set(TANDEM_CODEC_LIBRARIES)
+function(tandem_codec name header)
   find_path(TANDEM_${name}_INCLUDE ${header} REQUIRED)
   mark_as_advanced(TANDEM_${name}_INCLUDE)
   add_library(deps_${name} INTERFACE IMPORTED GLOBAL)
   add_library(deps::${name} ALIAS deps_${name})
   # SYSTEM: warnings in the system's headers are not this project's business.
   target_include_directories(deps_${name} SYSTEM INTERFACE ${TANDEM_${name}_INCLUDE})
-  foreach(archive IN LISTS ARGN)
-    find_library(TANDEM_${archive}_ARCHIVE lib${archive}.a REQUIRED)
-    mark_as_advanced(TANDEM_${archive}_ARCHIVE)
-    target_link_libraries(deps_${name} INTERFACE ${TANDEM_${archive}_ARCHIVE})
+  foreach(library IN LISTS ARGN)
+    find_library(TANDEM_${library}_ARCHIVE lib${library}.a REQUIRED)
+    find_library(TANDEM_${library}_SHARED lib${library}.so REQUIRED)
+    mark_as_advanced(TANDEM_${library}_ARCHIVE TANDEM_${library}_SHARED)
+    set(shared $<BOOL:$<TARGET_PROPERTY:TANDEM_SHARED_CODECS>>)
+    target_link_libraries(deps_${name} INTERFACE
+      $<IF:${shared},${TANDEM_${library}_SHARED},${TANDEM_${library}_ARCHIVE}>)
+    list(APPEND TANDEM_CODEC_LIBRARIES ${TANDEM_${library}_SHARED})
   endforeach()
+  set(TANDEM_CODEC_LIBRARIES ${TANDEM_CODEC_LIBRARIES} PARENT_SCOPE)
 endfunction()
 
-tandem_static_archive(zlib zlib.h z)
-tandem_static_archive(jpeg jpeglib.h jpeg)
-tandem_static_archive(png png.h png)
+tandem_codec(zlib zlib.h z)
+tandem_codec(jpeg jpeglib.h jpeg)
+tandem_codec(png png.h png)
 target_link_libraries(deps_png INTERFACE deps_zlib m)
-tandem_static_archive(webp webp/decode.h webpdemux webp)
+tandem_codec(webp webp/decode.h webpdemux webp)
 target_link_libraries(deps_webp INTERFACE Threads::Threads m)
-tandem_static_archive(gif gif_lib.h gif)
+tandem_codec(gif gif_lib.h gif)
 
 # oneDNN 3: PyPI's package, built against libgomp, or a folder that the caller names with -DDNNL_DIR=….
 find_package(dnnl 3.2 REQUIRED CONFIG

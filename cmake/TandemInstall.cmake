@@ -20,16 +20,18 @@ if(TARGET tandem_engine)
   file(WRITE ${PROJECT_BINARY_DIR}/generated/libtandem.map [=[
 {
   global:
-    extern "C++" { tandem::*; "typeinfo for tandem::*"; "typeinfo name for tandem::*"; "vtable for tandem::*"; };
+    extern "C++" { tandem::*; };
     _ZTIN6tandem*; _ZTSN6tandem*; _ZTVN6tandem*;
   local: *;
 };
 ]=])
-  file(WRITE ${PROJECT_BINARY_DIR}/generated/empty.cc "")
-  add_library(libtandem SHARED ${PROJECT_BINARY_DIR}/generated/empty.cc)
+  # The objects of what implements the API are named, since nothing inside refers to what only a user calls; everything
+  # below comes from the archives as needed.
+  add_library(libtandem SHARED
+    $<TARGET_OBJECTS:tandem_engine> $<TARGET_OBJECTS:tandem_base> $<TARGET_OBJECTS:tandem_version>)
   add_library(tandem::tandem ALIAS libtandem)
   set_target_properties(libtandem PROPERTIES
-    OUTPUT_NAME tandem EXPORT_NAME tandem
+    OUTPUT_NAME tandem EXPORT_NAME tandem TANDEM_SHARED_CODECS ON
     VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
     LIBRARY_OUTPUT_DIRECTORY ${TANDEM_BUNDLE_DIR}
     LINK_DEPENDS ${PROJECT_BINARY_DIR}/generated/libtandem.map)
@@ -37,13 +39,13 @@ if(TARGET tandem_engine)
   target_include_directories(libtandem INTERFACE
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>
     $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-  target_link_libraries(libtandem PRIVATE
-    $<LINK_LIBRARY:WHOLE_ARCHIVE,tandem_engine,tandem_base,tandem_version>)
+  target_link_libraries(libtandem PRIVATE tandem_engine)
   target_link_options(libtandem PRIVATE -Wl,--version-script=${PROJECT_BINARY_DIR}/generated/libtandem.map)
   if(NOT TANDEM_SANITIZE)
     target_link_options(libtandem PRIVATE -Wl,--no-undefined)
   endif()
   tandem_find_bundle(libtandem . tandem)
+  add_dependencies(libtandem tandem_codecs)
 
   install(TARGETS libtandem EXPORT tandem LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
   install(EXPORT tandem NAMESPACE tandem:: FILE tandem-targets.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/tandem)
@@ -55,7 +57,7 @@ if(TARGET tandem_engine)
     ${PROJECT_BINARY_DIR}/generated/tandem-config-version.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/tandem)
 endif()
 
-install(FILES ${TANDEM_BUNDLE_FILES} DESTINATION ${CMAKE_INSTALL_LIBDIR}/tandem)
+install(FILES ${TANDEM_BUNDLE_FILES} ${TANDEM_CODEC_FILES} DESTINATION ${CMAKE_INSTALL_LIBDIR}/tandem)
 install(DIRECTORY include/tandem DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(FILES ${PROJECT_BINARY_DIR}/include/tandem/version.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/tandem)
 install(DIRECTORY models/ DESTINATION ${CMAKE_INSTALL_DATADIR}/tandem/models)
