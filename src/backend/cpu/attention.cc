@@ -1,9 +1,9 @@
 #include "backend/cpu/attention.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cmath>
+
+#include "backend/cpu/parallel.h"
 
 namespace tandem::backend::cpu {
 namespace {
@@ -155,12 +155,10 @@ void attention(const Kernels& kernels, Workspace& workspace, int threads, const 
           ? 1
           : std::clamp<std::int64_t>(2 * threads / heads, 1, std::max<std::int64_t>(1, args.queries.longest / kBlock));
   const std::int64_t work = args.queries.rows * plan.most_keys * args.heads * args.head_dim;
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (work > kSmall)
-  for (std::int64_t t = 0; t < heads * parts; ++t) {
+  parallel_for(threads, heads * parts, work <= kSmall, [&](std::int64_t t, int thread) {
     const std::int64_t head = t / parts;
-    run(plan, head / args.heads, static_cast<int>(head % args.heads), t % parts, parts,
-        workspace.of(omp_get_thread_num()));
-  }
+    run(plan, head / args.heads, static_cast<int>(head % args.heads), t % parts, parts, workspace.of(thread));
+  });
 }
 
 }  // namespace tandem::backend::cpu

@@ -13,6 +13,7 @@
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/onednn_matmul.h"
 #include "backend/cpu/packed.h"
+#include "backend/cpu/parallel.h"
 #include "backend/cpu/workspace.h"
 #include "base/strings.h"
 
@@ -144,8 +145,7 @@ class CpuBackend final : public Backend {
     for (std::int64_t image = 0; image < batch; image += kPatchImages) {
       const std::int64_t count = std::min(kPatchImages, batch - image);
       // Rows of one strip of patches a task.
-#pragma omp parallel for num_threads(threads_) if (count * side * side > kSmall)
-      for (std::int64_t t = 0; t < count * grid; ++t) {
+      parallel_for(threads_, count * grid, count * side * side <= kSmall, [&](std::int64_t t, int) {
         const std::int64_t i = t / grid, row = t % grid;
         const PatchRows p{pixels + (image + i) * side * side * 3,
                           side,
@@ -156,7 +156,7 @@ class CpuBackend final : public Backend {
                           {w.centre[0], w.centre[1], w.centre[2]},
                           a.scratch.data + (i * patches + row * grid) * columns * element};
         (w.bf16() ? kernels_.patches_bf16 : kernels_.patches_f32)(p);
-      }
+      });
       GemmCall c;
       c.weight = &w, c.a = a.scratch.data, c.lda = columns, c.bias = w.bias.data();
       c.residual = a.position.as<float>() + first * a.position.stride, c.ldr = a.position.stride;
@@ -180,13 +180,12 @@ class CpuBackend final : public Backend {
     const std::int64_t rows = a.x.rows(), width = a.x.columns();
     const bool bf16 = a.out.view.dtype == DType::bf16;
     const std::int64_t tasks = std::min<std::int64_t>(rows, threads_);
-#pragma omp parallel for num_threads(threads_) if (rows * width > kSmall)
-    for (std::int64_t t = 0; t < tasks; ++t) {
+    parallel_for(threads_, tasks, rows * width <= kSmall, [&](std::int64_t t, int) {
       const std::int64_t first = rows * t / tasks, last = rows * (t + 1) / tasks;
       kernels_.layer_norm({a.x.as<float>() + first * a.x.stride,
                            a.out.view.data + first * a.out.view.stride * (bf16 ? 2 : 4), bf16, last - first, width,
                            a.x.stride, a.out.view.stride, a.gamma.as<float>(), a.beta.as<float>(), a.eps});
-    }
+    });
   }
 
   void linear(const LinearArgs& a) override {
@@ -209,13 +208,12 @@ class CpuBackend final : public Backend {
     check(a);
     enter();
     const std::int64_t rows = a.out.rows(), tasks = std::min<std::int64_t>(rows, threads_);
-#pragma omp parallel for num_threads(threads_) if (rows * a.out.columns() > kSmall)
-    for (std::int64_t t = 0; t < tasks; ++t) {
+    parallel_for(threads_, tasks, rows * a.out.columns() <= kSmall, [&](std::int64_t t, int) {
       const std::int64_t first = rows * t / tasks, last = rows * (t + 1) / tasks;
       kernels_.embed_tokens({a.ids + first, a.positions + first, a.table.data, a.table.dtype == DType::bf16,
                              a.position.as<float>(), a.out.as<float>() + first * a.out.stride, last - first,
                              a.out.columns(), a.table.stride, a.position.stride, a.out.stride});
-    }
+    });
   }
 
   void select_rows(const SelectRowsArgs& a) override {
@@ -256,21 +254,18 @@ class CpuBackend final : public Backend {
     // Rows of b that stay in the cache while all of a passes.
     constexpr std::int64_t kRows = 64;
     const std::int64_t m = a.a.rows(), n = a.b.rows(), width = a.a.columns(), tasks = (n + kRows - 1) / kRows;
-#pragma omp parallel for num_threads(threads_) if (m * n * width > kSmall)
-    for (std::int64_t t = 0; t < tasks; ++t) {
+    parallel_for(threads_, tasks, m * n * width <= kSmall, [&](std::int64_t t, int) {
       const std::int64_t first = t * kRows, count = std::min(kRows, n - first);
       for (std::int64_t i = 0; i < m; i += 4) {
         kernels_.dots(a.a.as<float>() + i * a.a.stride, a.a.stride, static_cast<int>(std::min<std::int64_t>(4, m - i)),
                       a.b.as<float>() + first * a.b.stride, a.b.stride, count, width, a.scale,
                       a.out.as<float>() + i * a.out.stride + first, a.out.stride);
       }
-    }
+    });
   }
 
  private:
-  static std::int64_t patch_columns(int patch) {
-    return (static_cast<std::int64_t>(patch) * patch * 3 + 15) / 16 * 16;
-  }
+  static std::int64_t patch_columns(int patch) { return (static_cast<std::int64_t>(patch) * patch * 3 + 15) / 16 * 16; }
 
   static Tensor converted(ConstView from, DType type) {
     Tensor out = host_tensor(type, from.shape);

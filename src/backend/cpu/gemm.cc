@@ -1,8 +1,8 @@
 #include "backend/cpu/gemm.h"
 
-#include <omp.h>
-
 #include <algorithm>
+
+#include "backend/cpu/parallel.h"
 
 namespace tandem::backend::cpu {
 namespace {
@@ -66,12 +66,11 @@ void gemm(const Kernels& kernels, Workspace& workspace, int threads, const GemmC
   }
   const std::int64_t tasks = panels * chunks;
   workspace.reserve(static_cast<std::size_t>(kRows * w.panel()) * sizeof(float));
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (call.rows * w.outputs() * w.inputs() > kSmall)
-  for (std::int64_t t = 0; t < tasks; ++t) {
+  parallel_for(threads, tasks, call.rows * w.outputs() * w.inputs() <= kSmall, [&](std::int64_t t, int thread) {
     const std::int64_t chunk = t / panels, first = call.rows * chunk / chunks;
     run(kernels, call, first, call.rows * (chunk + 1) / chunks - first, t % panels,
-        reinterpret_cast<float*>(workspace.of(omp_get_thread_num())));
-  }
+        reinterpret_cast<float*>(workspace.of(thread)));
+  });
 }
 
 }  // namespace tandem::backend::cpu

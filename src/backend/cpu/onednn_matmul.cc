@@ -95,7 +95,7 @@ struct OneDnnMatmul::Impl {
     const Type type = k.bf16 ? Type::bf16 : Type::f32, out_type = k.out_bf16 ? Type::bf16 : Type::f32;
     const memory::desc a({k.rows, k.inputs}, type, memory::dims{k.lda, 1});
     const memory::desc out({k.rows, k.outputs}, out_type, memory::dims{k.ldo, 1});
-    const memory::desc residual({k.rows, k.outputs}, out_type, memory::dims{std::max<std::int64_t>(k.ldr, 1), 1});
+    const memory::desc residual({k.rows, k.outputs}, out_type, memory::dims{std::max(k.ldr, k.outputs), 1});
     const memory::desc bias({1, k.outputs}, Type::f32, memory::format_tag::ab);
     dnnl::post_ops steps;
     switch (k.fn) {
