@@ -46,7 +46,11 @@ void stream_jpeg(std::span<const std::byte> bytes, const DecodeOptions& options,
     reader.read(rows, count);
     stream.push(wanted, count, static_cast<std::int64_t>(row_bytes + slack - offset));
   }
-  reader.skip(reader.height() - stream.last_row());
+  // libjpeg takes a skip to the very end as permission not to look at it; a row read there makes it look.
+  if (const int rest = reader.height() - stream.last_row(); rest > 0) {
+    reader.skip(rest - 1);
+    reader.read(rows, 1);
+  }
 }
 
 }  // namespace

@@ -42,6 +42,8 @@ int orientation_in_tiff(Bytes tiff) {
   if (!little && !starts_with(tiff, "MM")) return 0;
   const auto u16 = [&](std::size_t i) { return little ? little16(tiff, i) : big16(tiff, i); };
   const auto u32 = [&](std::size_t i) { return little ? little32(tiff, i) : big32(tiff, i); };
+  constexpr std::uint32_t kTiff = 42;
+  if (u16(2) != kTiff) return 0;
   const std::size_t directory = u32(4);
   if (directory + 2 > tiff.size()) return 0;
   const std::size_t entries = u16(directory);

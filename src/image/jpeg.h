@@ -28,8 +28,8 @@ class JpegReader {
   /// Reads the next rows as RGB into `rows[0…count)`, each with room for 3 * columns bytes.
   void read(std::uint8_t* const* rows, int count);
 
-  /// Moves on by `count` rows without making pixels. The entropy-coded data is still read, so a damaged or truncated
-  /// file is noticed wherever the damage is.
+  /// Moves on by `count` rows, short of the last row, without making pixels. The entropy-coded data is still read, so
+  /// that a truncated file is noticed wherever it ends.
   void skip(int count);
 
   /// Rows that must be decoded ahead of the first wanted row, after a skip, for that row to have its true bits.
