@@ -1,23 +1,33 @@
 // Shapes and types of every backend call. The model is the only caller, so a violation is a bug: Code::internal.
+#include <concepts>
+
 #include "backend/backend.h"
 #include "base/strings.h"
 
 namespace tandem::backend {
 namespace {
 
-void require(bool holds, const char* operation, const std::string& what) {
+void require(bool holds, const char* operation, const char* what) {
   if (!holds) throw Error(Code::internal, cat(operation, ": ", what));
 }
 
+/// `what` makes the message, only when it is wanted: these checks stand in every call of a forward pass.
+template <std::invocable What>
+void require(bool holds, const char* operation, const What& what) {
+  if (!holds) throw Error(Code::internal, cat(operation, ": ", what()));
+}
+
 void require_shape(const char* operation, const char* name, ConstView v, std::int64_t rows, std::int64_t columns) {
-  require(v && v.rows() == rows && v.columns() == columns, operation,
-          cat(name, " is ", v ? to_string(v.shape) : std::string("missing"), ", wanted ", rows, " x ", columns));
+  require(v && v.rows() == rows && v.columns() == columns, operation, [&] {
+    return cat(name, " is ", v ? to_string(v.shape) : std::string("missing"), ", wanted ", rows, " x ", columns);
+  });
 }
 
 void require_vector(const char* operation, const char* name, ConstView v, std::int64_t n, bool optional = false) {
   if (optional && !v) return;
-  require(v && v.shape.elements() == n && v.dtype == DType::f32 && v.contiguous(), operation,
-          cat(name, " must be ", n, " float32 values, is ", v ? to_string(v.shape) : std::string("missing")));
+  require(v && v.shape.elements() == n && v.dtype == DType::f32 && v.contiguous(), operation, [&] {
+    return cat(name, " must be ", n, " float32 values, is ", v ? to_string(v.shape) : std::string("missing"));
+  });
 }
 
 }  // namespace
@@ -49,8 +59,9 @@ void check(const LayerNormArgs& a) {
 void check(const LinearArgs& a) {
   constexpr const char* kOp = "linear";
   require(a.weight != nullptr, kOp, "no weight");
-  require(a.x.view && a.x.view.columns() == a.weight->inputs(), kOp,
-          cat("x is ", to_string(a.x.view.shape), ", the weight takes ", a.weight->inputs(), " columns"));
+  require(a.x.view && a.x.view.columns() == a.weight->inputs(), kOp, [&] {
+    return cat("x is ", to_string(a.x.view.shape), ", the weight takes ", a.weight->inputs(), " columns");
+  });
   require_shape(kOp, "out", a.out.view, a.x.view.rows(), a.weight->outputs());
   require_vector(kOp, "bias", a.bias, a.weight->outputs(), true);
   if (a.residual) {
@@ -86,8 +97,9 @@ void check(const EmbedTokensArgs& a) {
 
 void check(const SelectRowsArgs& a) {
   constexpr const char* kOp = "select_rows";
-  require(a.x && (a.rows != nullptr || a.every > 0) && a.out && a.x.columns() == a.out.columns() && a.x.dtype == a.out.dtype, kOp,
-          "x and out differ");
+  require(a.x && (a.rows != nullptr || a.every > 0) && a.out && a.x.columns() == a.out.columns() &&
+              a.x.dtype == a.out.dtype,
+          kOp, "x and out differ");
 }
 
 void check(const ProjectArgs& a) {
