@@ -121,10 +121,13 @@ void get_labels(Service& service, const CallPtr&, const Reply& reply) {
   Answer answer;
   const auto append_list = [&](const char* name, const std::vector<std::string>& list) {
     answer.body += cat("\"", name, "\":[");
-    for (std::size_t i = 0; i < list.size(); ++i) answer.body += (i > 0 ? "," : "") + json_string(list[i]);
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      if (i > 0) answer.body += ',';
+      answer.body += json_string(list[i]);
+    }
     answer.body += ']';
   };
-  answer.body = "{";
+  answer.body += '{';
   append_list("labels", defaults.labels);
   answer.body += ',';
   append_list("emoji", defaults.signs);

@@ -1,6 +1,5 @@
 # cmake -D OUT=assets.cc -D FILES="a.html;b.js" -P embed_web.cmake: the files as a C++ table (see assets.h).
-set(types html "text/html; charset=utf-8" js "text/javascript; charset=utf-8" css "text/css; charset=utf-8"
-    svg "image/svg+xml")
+set(types html text/html js text/javascript css text/css svg image/svg+xml)
 set(code "// Written by embed_web.cmake.\n#include \"server/assets.h\"\n\nnamespace tandem::server {\nnamespace {\n\n")
 set(table "")
 set(index 0)
@@ -13,6 +12,9 @@ foreach(path IN LISTS FILES)
   endif()
   math(EXPR at "${at} + 1")
   list(GET types ${at} type)
+  if(type MATCHES "^text/")
+    string(APPEND type "; charset=utf-8")
+  endif()
   file(SHA256 ${path} hash)
   string(SUBSTRING ${hash} 0 16 hash)
   file(READ ${path} bytes HEX)

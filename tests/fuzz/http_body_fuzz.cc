@@ -1,0 +1,47 @@
+// What strangers send in a request's body: the first byte chooses the parser. Whatever comes, a parser returns a value
+// or throws Error.
+#include <cstdint>
+#include <string>
+
+#include "server/base64.h"
+#include "server/body.h"
+#include "server/message.h"
+#include "tandem/error.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace tandem::server;
+  if (size == 0) return 0;
+  const std::string body(reinterpret_cast<const char*>(data) + 1, size - 1);
+  BodyLimits limits;
+  limits.max_items = 20;
+  limits.max_text_bytes = 1000;
+  limits.max_label_texts = 100;
+  try {
+    switch (data[0] % 6) {
+      case 0: parse_embeddings(body, limits); break;
+      case 1: parse_classify(body, limits); break;
+      case 2: parse_search(body, limits); break;
+      case 3: {
+        const std::size_t line = std::min(body.find('\n'), body.size());
+        parse_classify_form(std::string_view(body).substr(std::min(line + 1, body.size())), body.substr(0, line),
+                            limits);
+        break;
+      }
+      case 4: {
+        const std::size_t line = std::min(body.find('\n'), body.size());
+        parse_classify_picture("picture", body.substr(0, line), limits);
+        break;
+      }
+      case 5: {
+        std::string code;
+        const auto bytes = decode_base64(body);
+        append_base64(bytes, code);
+        if (decode_base64(code) != bytes) __builtin_trap();
+        json_string(body);
+        break;
+      }
+    }
+  } catch (const tandem::Error&) {
+  }
+  return 0;
+}
