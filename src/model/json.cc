@@ -75,6 +75,11 @@ const Json* Fields::find(std::string_view key) const {
   return found == object_.end() || found->is_null() ? nullptr : &*found;
 }
 
+bool Fields::is_null(std::string_view key) const {
+  const auto found = object_.find(key);
+  return found != object_.end() && found->is_null();
+}
+
 bool Fields::has(std::string_view key) const {
   return find(key) != nullptr;
 }

@@ -32,6 +32,7 @@ class Fields {
   /// Missing and null are the same: both mean the default.
   bool has(std::string_view key) const;
   const Json* find(std::string_view key) const;  ///< null when missing or null
+  bool is_null(std::string_view key) const;      ///< there, and null
   int integer(std::string_view key, int fallback, int least = 1, int most = 1 << 24) const;
   double number(std::string_view key, double fallback) const;
   bool boolean(std::string_view key, bool fallback) const;

@@ -50,6 +50,18 @@ image::Resample read_resample(const Fields& fields) {
   refuse(fields, "resample", *value, "2 (bilinear), 3 (bicubic)");
 }
 
+/// An explicit null is no default in transformers: it switches a step off, or picks another interpolation.
+void check_nulls(const Fields& fields) {
+  for (const std::string_view key : {"do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale",
+                                     "rescale_factor", "do_normalize", "image_mean", "image_std"}) {
+    const bool unused = (key == "size" && !fields.boolean("do_resize", true)) ||
+                        (key == "crop_size" && !fields.boolean("do_center_crop", true));
+    if (fields.is_null(key) && !unused) {
+      throw Error(Code::unsupported, cat(fields.name(key), " is null; give its value, or leave it out for CLIP's"));
+    }
+  }
+}
+
 void check_type(const Fields& fields) {
   for (const std::string_view key : {"image_processor_type", "feature_extractor_type"}) {
     const std::string type = fields.text(key, "");
@@ -92,6 +104,7 @@ PreprocessConfig default_preprocess(int image_size) {
 PreprocessConfig read_preprocess_config(const Json& json, const std::string& where, int image_size) {
   const Fields fields(json, where);
   check_type(fields);
+  check_nulls(fields);
 
   PreprocessConfig out;
   const bool square = fields.boolean("default_to_square", false);

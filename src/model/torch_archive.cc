@@ -11,7 +11,6 @@
 namespace tandem::model {
 namespace {
 
-using Entries = std::map<std::string, std::span<const std::byte>, std::less<>>;
 using pickle::Node;
 
 struct ElementType {
@@ -48,7 +47,18 @@ bool dense(const Node& tensor) {
   return true;
 }
 
-StoredTensor place(const std::string& name, const Node& tensor, const Entries& entries, const std::string& folder,
+void refuse_packed(const ZipArchive& archive, const std::string& name, std::string_view file) {
+  if (archive.packed.contains(name)) {
+    throw Error(Code::unsupported,
+                cat(file, ": entry ", name, " is compressed or encrypted; torch.save stores plainly"));
+  }
+}
+
+bool describes(std::string_view name) {
+  return name == "data.pkl" || (name.ends_with("/data.pkl") && std::ranges::count(name, '/') == 1);
+}
+
+StoredTensor place(const std::string& name, const Node& tensor, const ZipArchive& archive, const std::string& folder,
                    std::string_view file) {
   const std::string what = cat(file, ": tensor ", name);
   const ElementType* type = element_type(tensor);
@@ -56,8 +66,10 @@ StoredTensor place(const std::string& name, const Node& tensor, const Entries& e
     throw Error(Code::unsupported,
                 cat(what, ": elements of type ", tensor.type.empty() ? tensor.storage->type : tensor.type));
   }
-  const auto entry = entries.find(cat(folder, "data/", tensor.storage->text));
-  if (entry == entries.end()) {
+  const std::string storage = cat(folder, "data/", tensor.storage->text);
+  refuse_packed(archive, storage, file);
+  const auto entry = archive.entries.find(storage);
+  if (entry == archive.entries.end()) {
     throw Error(Code::bad_data, cat(what, ": its storage ", tensor.storage->text, " is missing from the archive"));
   }
   StoredTensor out;
@@ -128,11 +140,12 @@ void refuse_other_formats(std::span<const std::byte> bytes, std::string_view fil
 
 std::vector<StoredTensor> read_torch_archive(std::span<const std::byte> bytes, std::string_view file) {
   refuse_other_formats(bytes, file);
-  const Entries entries = read_zip(bytes, file);
-  const auto described = std::ranges::find_if(entries, [](const auto& e) {
-    const std::string& name = e.first;
-    return name == "data.pkl" || (name.ends_with("/data.pkl") && std::ranges::count(name, '/') == 1);
-  });
+  const ZipArchive archive = read_zip(bytes, file);
+  const auto& entries = archive.entries;
+  for (const std::string& name : archive.packed) {
+    if (describes(name)) refuse_packed(archive, name, file);
+  }
+  const auto described = std::ranges::find_if(entries, [](const auto& e) { return describes(e.first); });
   if (described == entries.end())
     throw Error(Code::bad_data, cat(file, ": a zip archive, but not torch's: no data.pkl"));
   const std::string folder = described->first.substr(0, described->first.size() - std::string_view("data.pkl").size());
@@ -160,7 +173,7 @@ std::vector<StoredTensor> read_torch_archive(std::span<const std::byte> bytes, s
   }
   std::vector<StoredTensor> out;
   out.reserve(tensors.size());
-  for (const auto& [name, tensor] : tensors) out.push_back(place(std::string(name), *tensor, entries, folder, file));
+  for (const auto& [name, tensor] : tensors) out.push_back(place(std::string(name), *tensor, archive, folder, file));
   return out;
 }
 

@@ -100,14 +100,13 @@ void widen(const Reader& r, std::uint64_t extra, std::uint64_t extra_size, Entry
 
 }  // namespace
 
-std::map<std::string, std::span<const std::byte>, std::less<>> read_zip(std::span<const std::byte> bytes,
-                                                                        std::string_view file) {
+ZipArchive read_zip(std::span<const std::byte> bytes, std::string_view file) {
   const Reader r(bytes, file);
   const Directory directory = find_directory(r);
   r.part(directory.offset, directory.size);
   if (directory.entries > directory.size / kCentralSize) r.fail("more entries than its directory can hold");
 
-  std::map<std::string, std::span<const std::byte>, std::less<>> out;
+  ZipArchive out;
   std::uint64_t at = directory.offset;
   for (std::uint64_t i = 0; i < directory.entries; ++i) {
     if (r.at<std::uint32_t>(at) != kCentral) r.fail(cat("no directory entry at byte ", at));
@@ -120,13 +119,13 @@ std::map<std::string, std::span<const std::byte>, std::less<>> read_zip(std::spa
     at += kCentralSize + name_size + extra_size + comment_size;
 
     if (method != 0 || e.size != e.stored || (flags & 1u) != 0) {
-      throw Error(Code::unsupported,
-                  cat(file, ": entry ", name, " is compressed or encrypted; torch.save stores plainly"));
+      out.packed.insert(name);
+      continue;
     }
     if (r.at<std::uint32_t>(e.local) != kLocal) r.fail(cat("no local header for ", name));
     const std::uint64_t begin =
         e.local + kLocalSize + r.at<std::uint16_t>(e.local + 26) + r.at<std::uint16_t>(e.local + 28);
-    const bool added = out.emplace(name, r.part(begin, e.size)).second;
+    const bool added = out.entries.emplace(name, r.part(begin, e.size)).second;
     if (!added) r.fail(cat("the entry ", name, " stands there twice"));
   }
   return out;

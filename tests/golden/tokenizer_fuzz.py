@@ -2,6 +2,7 @@
 """Compares the tokenizer's ids with transformers' and open_clip's on random strings. Run by hand.
 
     python tests/golden/tokenizer_fuzz.py BENCH_BINARY [--count 20000] [--seed 1] [--vocab FILE.txt.gz] [--mode hf openai]
+    python tests/golden/tokenizer_fuzz.py BENCH_BINARY --folder FOLDER      # transformers only, this folder
 
 BENCH_BINARY is build/…/tandem_tokenizer_bench; the vocabulary is CLIP's own (from the open-clip-torch package) unless
 another is named. Prints every difference, at most ten, and exits 1 if there is one.
@@ -61,6 +62,7 @@ def kinds():
         lambda r: chr(r.randrange(0xFF00, 0xFFF0)), lambda r: r.choice(entities),
         lambda r: r.choice(("&#%d;", "&#x%x;", "&#%d", "&#X%X")) % r.choice((r.randrange(256), r.randrange(0x120000))),
         lambda r: "".join(r.choice(mojibake) for _ in range(r.randint(1, 4))), garbled,
+        lambda r: "".join(r.choice("abcde") for _ in range(r.choice((3, 8, 20, 60, 200)))),
         lambda r: r.choice("'<>|&;#!?.,-_") * r.randint(1, 3),
     ]
 
@@ -76,7 +78,7 @@ def references(vocab_file):
     names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
     ids = {names.get(t, t): i for t, i in simple.encoder.items()}
     (folder / "vocab.json").write_text(json.dumps(ids))
-    ranked = sorted(simple.bpe_ranks, key=simple.bpe_ranks.get)
+    ranked = sorted((m for m in simple.bpe_ranks if len(m) == 2), key=simple.bpe_ranks.get)
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in ranked))
     fast = CLIPTokenizer.from_pretrained(folder)
     return (lambda t: fast(t, truncation=True, max_length=77).input_ids,
@@ -102,9 +104,18 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--vocab", default=oc.default_bpe())
     parser.add_argument("--mode", nargs="+", default=["hf", "openai"])
+    parser.add_argument("--folder", type=Path)
     args = parser.parse_args()
-    hf, openai, folder = references(args.vocab)
     samplers, r = kinds(), random.Random(args.seed)
+    if args.folder:
+        fast, args.mode, openai, folder = CLIPTokenizer.from_pretrained(args.folder), ["hf"], None, args.folder
+        added = [form(t) for t in fast.get_added_vocab() for form in (str, str.upper, lambda t: f" {t} ")]
+        samplers += [lambda r: r.choice(added)] * 6
+
+        def hf(text):
+            return fast(text, truncation=True, max_length=77).input_ids
+    else:
+        hf, openai, folder = references(args.vocab)
     texts = [sample(r, samplers) for _ in range(args.count)]
     if args.seed == 0:  # every code point by itself, between letters, and as a mark on a letter
         texts = [s for c in range(0x110000) if not 0xD800 <= c < 0xE000 for s in (f"a{chr(c)}Σ{chr(c)}",)]
