@@ -14,7 +14,7 @@ struct ContextOptions {
   int decode_threads = 0;    ///< threads that decode and resize pictures; 0: as many as `threads`
   bool pin_threads = false;  ///< bind compute threads to cores
   /// Receives the library's log lines: level 0 debug, 1 info, 2 warning, 3 error. Called from several threads.
-  std::function<void(int level, std::string_view message)> log;
+  std::function<void(int level, std::string_view message)> log = {};
   std::size_t memory_budget = 0;  ///< bytes that weights and arenas may take together; 0: no limit but the machine's
 };
 

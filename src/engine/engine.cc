@@ -112,36 +112,33 @@ void Engine::Impl::serve(Context& context, const EngineOptions& given, std::prom
 }
 
 void Engine::Impl::compute(std::vector<Item> batch) {
-  const std::size_t count = batch.size();
-  const auto now = engine::Clock::now();
   // Whoever has gone costs no device time.
-  std::erase_if(batch, [&](Item& item) {
-    auto reason = item.job->abandoned(now);
-    if (reason) item.job->finish_failed(std::move(*reason));
-    return reason.has_value();
-  });
-  const bool loaded = batch.empty() || (batch.front().image ? info.vision_loaded : info.text_loaded);
+  std::vector<std::pair<Item, ItemError>> gone;
+  const auto now = engine::Clock::now();
+  for (Item& item : batch) {
+    if (auto reason = item.job->abandoned(now)) gone.emplace_back(std::move(item), std::move(*reason));
+  }
+  const std::size_t count = batch.size();
+  std::erase_if(batch, [](const Item& item) { return item.job == nullptr; });
+  std::vector<Embedding> answers(batch.size());
   std::optional<ItemError> failure;
-  if (!loaded) {
-    failure =
-        ItemError{Code::unsupported, cat("the ", batch.front().image ? "vision" : "text", " tower was not loaded")};
-  } else if (!batch.empty()) {
+  if (!batch.empty()) {
+    const bool image = batch.front().image;
     try {
-      replica->run(batch);
+      if (!(image ? info.vision_loaded : info.text_loaded)) {
+        throw Error(Code::unsupported, cat("the ", image ? "vision" : "text", " tower was not loaded"));
+      }
+      answers = replica->run(batch);
     } catch (const std::exception& error) {
       failure = engine::to_item_error(error);
       logger.log(LogLevel::error, cat("a batch of ", batch.size(), " failed: ", error.what()));
+      for (Embedding& e : answers) e.error = failure;
     }
   }
-  if (failure) {
-    for (Item& item : batch) {
-      Embedding failed;
-      failed.error = *failure;
-      item.job->finish(item.image, item.index, std::move(failed));
-    }
-  }
-  batch.clear();
-  scheduler->answered(count);
+  scheduler->answered(count);  // before the answers: who has one may come back at once
+  for (auto& [item, reason] : gone) item.job->finish_failed(std::move(reason));
+  for (std::size_t i = 0; i < batch.size(); ++i)
+    batch[i].job->finish(batch[i].image, batch[i].index, std::move(answers[i]));
   if (failure && failure->code == Code::device_failure) {
     healthy = false;
     scheduler->stop(*failure);

@@ -113,7 +113,7 @@ model::TowerOutput Replica::encode(std::span<Item> items, const EmbedOptions& op
   return model::encode_images(execution, c.vision, *model_.vision, c.embed_dim, pixels, pass);
 }
 
-void Replica::run(std::span<Item> items) {
+std::vector<Embedding> Replica::run(std::span<Item> items) {
   const EmbedOptions options = items.front().options();
   const auto begin = Clock::now();
   for (Item& item : items) item.job->started(begin);
@@ -124,11 +124,13 @@ void Replica::run(std::span<Item> items) {
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   const auto width = static_cast<std::size_t>(wanted.columns());
   const bool normalize = options.normalize && options.feature == Feature::pooled;
+  std::vector<Embedding> out;
+  out.reserve(items.size());
   for (std::size_t i = 0; i < items.size(); ++i) {
-    Embedding e = checked(std::span(vectors_).subspan(i * width, width), normalize, items[i]);
+    out.push_back(checked(std::span(vectors_).subspan(i * width, width), normalize, items[i]));
     items[i].job->computed(seconds / static_cast<double>(items.size()));
-    items[i].job->finish(items[i].image, items[i].index, std::move(e));
   }
+  return out;
 }
 
 }  // namespace tandem::engine

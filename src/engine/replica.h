@@ -25,8 +25,8 @@ class Replica {
   /// Items that fit one pass, counted from the front of `items`: all images or all texts.
   std::size_t fitting(std::span<const Item* const> items) const;
 
-  /// Computes a batch of items of one kind with equal options, and finishes each. Throws when the whole pass failed.
-  void run(std::span<Item> items);
+  /// Computes a batch of items of one kind with equal options: an Embedding each. Throws when the whole pass failed.
+  std::vector<Embedding> run(std::span<Item> items);
 
   const model::Model& model() const noexcept { return model_; }
   backend::Backend& backend() noexcept { return *backend_; }

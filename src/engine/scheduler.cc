@@ -36,8 +36,6 @@ void Scheduler::submit(Request request, OnDone on_done, bool wait) {
       raw.push_back(std::move(item));
     } else if (prepare(item)) {
       ready.push_back(std::move(item));
-    } else {
-      answered(1);
     }
   };
   const Request& r = job->request();
@@ -57,8 +55,8 @@ void Scheduler::submit(Request request, OnDone on_done, bool wait) {
     }
   }
   if (lost > 0) {
-    for (std::size_t i = 0; i < lost; ++i) job->finish_failed(stop_error_);
     answered(lost);
+    for (std::size_t i = 0; i < lost; ++i) job->finish_failed(stop_error_);
   } else if (!ready.empty()) {
     work_.notify_one();
   }
@@ -105,8 +103,6 @@ void Scheduler::pump() {
       work_.notify_one();
     } else {
       --prepared_;
-      --items_;
-      room_.notify_all();
     }
   }
   if (--pumps_ == 0) quiet_.notify_all();
@@ -116,6 +112,7 @@ bool Scheduler::prepare(Item& item) {
   const Request& request = item.job->request();
   const auto begin = Clock::now();
   if (auto reason = item.job->abandoned(begin)) {
+    answered(1);  // before the answer: who has it may come back at once
     item.job->finish_failed(std::move(*reason));
     return false;
   }
@@ -125,6 +122,7 @@ bool Scheduler::prepare(Item& item) {
   } catch (const std::exception& error) {
     Embedding failed;
     failed.error = to_item_error(error);
+    answered(1);
     item.job->finish(item.image, item.index, std::move(failed));
     return false;
   }

@@ -87,7 +87,7 @@ TEST_P(EngineModels, GivesTheReferencesVectors) {
 
 INSTANTIATE_TEST_SUITE_P(Tiny, EngineModels,
                          testing::Values("hf_quickgelu", "hf_gelu_head80", "openclip_gelu", "openclip_quickgelu_bin"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& one) { return std::string(one.param); });
 
 TEST(Engine, ManyThreadsAndBatchesGiveTheSameVectors) {
   Context context({.threads = 1, .decode_threads = 2});
