@@ -1,5 +1,7 @@
 #include "hub/hub.h"
 
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
@@ -128,8 +130,17 @@ std::filesystem::path cache_folder() {
 std::filesystem::path bundled_models() {
   std::vector<fs::path> places;
   if (const auto value = variable("TANDEM_MODELS")) places.push_back(expand_home(*value));
+  // Beside the library that this code is in, then beside the program. A name without its folder is argv[0] as somebody
+  // typed it, so this is the program.
+  std::vector<fs::path> selves;
+  Dl_info image{};
+  if (::dladdr(reinterpret_cast<const void*>(&bundled_models), &image) != 0 && *image.dli_fname == '/') {
+    selves.emplace_back(image.dli_fname);
+  }
   std::error_code error;
-  if (const fs::path self = fs::read_symlink("/proc/self/exe", error); !error) {
+  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  if (!error && (selves.empty() || selves.front() != program)) selves.push_back(program);
+  for (const fs::path& self : selves) {
     const fs::path prefix = self.parent_path().parent_path();
     places.push_back(prefix / "share" / "tandem" / "models");
     places.push_back(prefix / "models");

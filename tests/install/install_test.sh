@@ -20,6 +20,12 @@ cd /
 "$work/moved/bin/tandem" embed --texts - --device cpu <<<"a red heart" >"$work/out"
 grep -q '"embedding"' "$work/out" || { echo "the installed program embedded nothing:"; cat "$work/out"; exit 1; }
 
+# It was the installed model, and not the checkout's: broken, it stops both.
+echo broken >"$work/moved/share/tandem/models/emoji/config.json"
+for program in "$work/consumer/consumer" "$work/moved/bin/tandem tokenize x"; do
+  if $program >"$work/out" 2>&1; then echo "$program did not use the installed model"; exit 1; fi
+done
+
 # The public API, and nothing of the libraries inside, is what libtandem exports.
 strangers=$(nm -DC --defined-only "$work/moved/lib/libtandem.so" | cut -d' ' -f3- |
   grep -vE '^(tandem::|(typeinfo( name)?|vtable|guard variable|VTT|non-virtual thunk|virtual thunk)( for| to) tandem::)' || true)
