@@ -53,13 +53,15 @@ def check(root):
 
     built = "\n".join((root / p).read_text() for p in files if p.name == "CMakeLists.txt")
     for path in files:
-        name = path.as_posix()
-        if path.suffix == ".cc" and (name.startswith("tests/unit/") or name.startswith("tests/fuzz/")) and name not in built:
-            problems.append(f"{name}: in no CMakeLists.txt, so it is never built")
-    for match in re.finditer(r"^\s*tandem_fuzzer\(\s*(\w+)", built, re.MULTILINE):
-        seeds = root / "tests/fuzz/seeds" / match[1]
-        if not seeds.is_dir() or not any(seeds.iterdir()):
-            problems.append(f"the fuzzer {match[1]} has no seeds in tests/fuzz/seeds/{match[1]}")
+        kind = "/".join(path.parts[:2])
+        if path.suffix != ".cc" or kind not in ("tests/unit", "tests/fuzz"):
+            continue
+        if not re.search(rf"\b{re.escape(path.stem)}\b", built):
+            problems.append(f"{path}: in no CMakeLists.txt, so it is never built")
+        if kind == "tests/fuzz":
+            seeds = [root / "tests/fuzz/seeds" / name for name in (path.stem, path.stem.removesuffix("_fuzz"))]
+            if not any(folder.is_dir() and any(folder.iterdir()) for folder in seeds):
+                problems.append(f"{path}: no seeds in tests/fuzz/seeds/{path.stem}")
 
     for path in files:
         if path.suffix == ".md":

@@ -12,7 +12,9 @@ found=0 ran=0
 for fuzzer in "$folder"/*; do
   [ -f "$fuzzer" ] && [ -x "$fuzzer" ] || continue
   name=$(basename "$fuzzer")
-  if [ -z "$(ls -A "$seeds/$name" 2>/dev/null)" ]; then
+  from=$seeds/$name
+  [ -d "$from" ] || from=$seeds/${name%_fuzz}
+  if [ -z "$(ls -A "$from" 2>/dev/null)" ]; then
     echo "fuzz: $name has no seeds in tests/fuzz/seeds/$name" >&2
     found=$((found + 1))
     continue
@@ -21,7 +23,7 @@ for fuzzer in "$folder"/*; do
   log=$folder/$name.log
   echo "fuzz: $name for $seconds s, log in $log"
   "$fuzzer" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=3000 -print_final_stats=1 \
-    -artifact_prefix="$folder/findings/$name-" "$folder/corpus/$name" "$seeds/$name" >"$log" 2>&1
+    -artifact_prefix="$folder/findings/$name-" "$folder/corpus/$name" "$from" >"$log" 2>&1
   status=$?
   ran=$((ran + 1))
   grep -E '^stat::number_of_executed_units|^Done ' "$log" | sed 's/^/  /'

@@ -15,7 +15,7 @@ GOOD = {
     "src/base/README.md": "Things. [see](../text/README.md) and [afar](https://example.org/x)\n",
     "src/base/a.h": "#include \"tandem/api.h\"\n",
     "src/base/a.cc": "#include \"base/a.h\"\n#include \"tandem/version.h\"\n",
-    "src/text/CMakeLists.txt": "tandem_fuzzer(text_fuzz SOURCES tests/fuzz/text_fuzz.cc)\ntests/unit/text/t_test.cc\n",
+    "src/text/CMakeLists.txt": "tandem_fuzzer(text_fuzz SOURCES ${fuzz}/text_fuzz.cc)\n${unit}/t_test.cc\n",
     "src/text/README.md": "Texts.\n",
     "src/text/t.cc": "#include \"base/a.h\"\n",
     "src/text/fast/README.md": "Fast texts.\n",
