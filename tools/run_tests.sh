@@ -13,6 +13,8 @@ export TSAN_OPTIONS="halt_on_error=1 ${TSAN_OPTIONS:-}"
 export ASAN_OPTIONS="detect_stack_use_after_return=1 ${ASAN_OPTIONS:-}"
 export UBSAN_OPTIONS="print_stacktrace=1 ${UBSAN_OPTIONS:-}"
 
+tools/fetch_clip_vocab.sh || true  # it says what is skipped without it
+
 status=0
 ctest --preset "$preset" -j "$(nproc)" --output-junit "$PWD/$build/ctest.xml" || status=1
 if [ "$preset" = release ]; then

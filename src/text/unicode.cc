@@ -53,6 +53,10 @@ class Trie {
     std::unordered_map<std::string, std::uint16_t> seen;
     for (std::size_t block = 0; block < kEnd / kBlock; ++block) {
       const T* begin = values.data() + block * kBlock;
+      if (block > 0 && std::equal(begin, begin + kBlock, begin - kBlock)) {  // most of Unicode repeats itself
+        index_[block] = index_[block - 1];
+        continue;
+      }
       const std::string key(reinterpret_cast<const char*>(begin), kBlock * sizeof(T));
       const auto [it, fresh] = seen.emplace(key, static_cast<std::uint16_t>(seen.size()));
       if (fresh) blocks_.insert(blocks_.end(), begin, begin + kBlock);
