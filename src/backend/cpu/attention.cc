@@ -48,8 +48,8 @@ struct Plan {
     };
     keys_at = take(padded_keys * key_units, 4);
     values_at = take(value_panels * (bf16 ? (most_keys + 1) / 2 : most_keys), 4);
-    scores_at = take(kBlock * padded_keys + a.head_dim, 4);
-    weights_at = take(bf16 ? kBlock * padded_keys : 0, 2);
+    scores_at = take(kBlock * padded_keys, 4);
+    weights_at = take(kBlock * padded_keys, element);
     sums_at = take(kBlock, 4);
     partial_at = take(kBlock * k.panel, 4);
     bytes = at;
@@ -82,22 +82,23 @@ void block(const Plan& plan, const std::byte* q, std::byte* out, std::int64_t ro
   g.a = q, g.lda = a.q.stride * plan.element;
   g.steps = plan.key_units;
   g.odd_tail = plan.bf16 && a.head_dim % 2 != 0;
-  g.first = g.last = true;
-  g.partial = reinterpret_cast<float*>(scratch + plan.partial_at);
-  g.rows = rows, g.ldo = plan.padded_keys;
+  g.first = true, g.last = false;  // the sums are the scores
+  g.rows = rows;
   for (std::int64_t n = 0; n < keys; n += k.panel) {
     g.panel = scratch + plan.keys_at + n * plan.key_units * 4;
     g.columns = static_cast<int>(std::min<std::int64_t>(k.panel, keys - n));
-    g.out = scores + n;
+    g.partial = scores + n * kBlock;
     product(g);
   }
 
   SoftmaxRows s{};
-  s.scores = scores, s.weights = plan.bf16 ? static_cast<void*>(scratch + plan.weights_at) : scores;
-  s.inverse_sums = sums, s.rows = rows, s.lds = s.ldw = plan.padded_keys;
+  s.scores = scores, s.weights = scratch + plan.weights_at, s.inverse_sums = sums;
+  s.rows = rows, s.panel_stride = kBlock * k.panel, s.ldw = plan.padded_keys;
   s.limit = limit, s.limit_step = a.causal ? 1 : 0, s.padded = round_up(keys, 2), s.scale = plan.scale;
   (plan.bf16 ? k.softmax_bf16 : k.softmax_f32)(s);
 
+  g.last = true;
+  g.partial = reinterpret_cast<float*>(scratch + plan.partial_at);
   g.a = s.weights, g.lda = plan.padded_keys * plan.element;
   g.steps = plan.bf16 ? (keys + 1) / 2 : keys;
   g.odd_tail = false;  // the weights end with a zero

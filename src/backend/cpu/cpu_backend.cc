@@ -10,6 +10,7 @@
 #include "backend/cpu/attention.h"
 #include "backend/cpu/features.h"
 #include "backend/cpu/gemm.h"
+#include "backend/cpu/huge_pages.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/onednn_matmul.h"
 #include "backend/cpu/packed.h"
@@ -104,7 +105,7 @@ class CpuBackend final : public Backend {
     return {p == Precision::bf16 ? DType::bf16 : DType::f32, DType::f32};
   }
 
-  Buffer allocate(std::size_t bytes) override { return allocate_host(bytes, 256); }
+  Buffer allocate(std::size_t bytes) override { return allocate_pages(bytes); }
   void upload(const void* host, View to) override { std::memcpy(to.data, host, to.bytes()); }
   void download(ConstView from, void* host) override { std::memcpy(host, from.data, from.bytes()); }
   void synchronize() override {}
@@ -268,8 +269,12 @@ class CpuBackend final : public Backend {
   static std::int64_t patch_columns(int patch) { return (static_cast<std::int64_t>(patch) * patch * 3 + 15) / 16 * 16; }
 
   static Tensor converted(ConstView from, DType type) {
-    Tensor out = host_tensor(type, from.shape);
-    convert(from, out.view());
+    Tensor out(allocate_pages(static_cast<std::size_t>(from.shape.elements()) * size_of(type)), type, from.shape);
+    if (from.dtype == type && from.contiguous()) {
+      std::memcpy(out.view().data, from.data, from.bytes());
+    } else {
+      convert(from, out.view());
+    }
     return out;
   }
 

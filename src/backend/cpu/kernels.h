@@ -57,10 +57,10 @@ struct HeadRows {
 /// Rows of scores become weights exp(scale * (s - max)), not yet divided by their sum. Row i sees the first
 /// limit + i * limit_step scores; the rest, up to `padded`, becomes zero.
 struct SoftmaxRows {
-  const float* scores;
-  void* weights;        ///< float32: may be `scores`; bf16: another buffer
+  const float* scores;  ///< as products leave them: panels of [rows, panel], `panel_stride` elements apart
+  void* weights;        ///< [rows, padded] of the kernel's type; float32, one row: may be `scores`
   float* inverse_sums;  ///< [rows]
-  std::int64_t rows, lds, ldw, limit, limit_step, padded;
+  std::int64_t rows, panel_stride, ldw, limit, limit_step, padded;
   float scale;
 };
 
@@ -97,8 +97,8 @@ struct Kernels {
   void (*pack_values_bf16)(const HeadRows&, void* panels);
   void (*softmax_f32)(const SoftmaxRows&);
   void (*softmax_bf16)(const SoftmaxRows&);
-  /// One query: the whole of attention for one head, without packing. `scores` has room for all keys, and for
-  /// head_dim values behind them.
+  /// One query: the whole of attention for one head, without packing. `scores` has room for all keys, rounded up to
+  /// whole panels.
   void (*attend_one_f32)(const void* q, const HeadRows& k, const HeadRows& v, float scale, float* scores, void* out);
   void (*attend_one_bf16)(const void* q, const HeadRows& k, const HeadRows& v, float scale, float* scores, void* out);
   void (*embed_tokens)(const TokenRows&);

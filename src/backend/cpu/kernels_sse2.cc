@@ -93,6 +93,8 @@ inline V load_bf16_some(const std::uint16_t*, std::int64_t) {
 }
 inline void store_bf16_some(std::uint16_t*, V, std::int64_t) {}
 
+#include "backend/cpu/transpose.inc"
+
 // The shared bodies, over V.
 #include "backend/cpu/table.inc"
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "backend/cpu/huge_pages.h"
 #include "base/strings.h"
 
 namespace tandem::backend::cpu {
@@ -20,9 +21,13 @@ void require_float(ConstView v, const char* what) {
   throw Error(Code::unsupported, cat(what, " of type ", to_string(v.dtype), ": F32, F16 or BF16 is wanted"));
 }
 
-/// Rows [first, first + count) of a host matrix as float32.
-void to_float(ConstView matrix, std::int64_t first, std::int64_t count, float* out) {
+/// Rows [first, first + count) of a dense host matrix as float32: where they are, or converted into `room`.
+const float* to_float(ConstView matrix, std::int64_t first, std::int64_t count, std::vector<float>& room) {
+  if (matrix.dtype == DType::f32 && matrix.contiguous()) return matrix.as<float>() + first * matrix.columns();
+  room.resize(static_cast<std::size_t>(count * matrix.columns()));
+  float* out = room.data();
   convert(matrix.row_range(first, count), {reinterpret_cast<std::byte*>(out), DType::f32, {count, matrix.columns()}});
+  return out;
 }
 
 }  // namespace
@@ -35,7 +40,7 @@ PackedWeight::PackedWeight(std::int64_t outputs, std::int64_t inputs, DType type
       type_(type),
       panel_(panel),
       padded_steps_(round_up(type == DType::bf16 ? (inputs + 1) / 2 : inputs, kStepMultiple)),
-      memory_(allocate_host(bytes(), 64)) {}
+      memory_(allocate_pages(bytes())) {}
 
 void PackedWeight::pack(std::int64_t first, std::int64_t count, const float* rows) {
   std::byte* panel_start = memory_.data() + first / panel_ * panel_bytes();
@@ -63,11 +68,10 @@ void PackedWeight::pack(std::int64_t first, std::int64_t count, const float* row
 std::unique_ptr<PackedWeight> pack_linear(ConstView weight, DType type, int panel) {
   require_float(weight, "a weight");
   auto packed = std::make_unique<PackedWeight>(weight.rows(), weight.columns(), type, panel);
-  std::vector<float> rows(static_cast<std::size_t>(panel * weight.columns()));
+  std::vector<float> room;
   for (std::int64_t first = 0; first < weight.rows(); first += panel) {
     const std::int64_t count = std::min<std::int64_t>(panel, weight.rows() - first);
-    to_float(weight, first, count, rows.data());
-    packed->pack(first, count, rows.data());
+    packed->pack(first, count, to_float(weight, first, count, room));
   }
   return packed;
 }
@@ -83,10 +87,10 @@ std::unique_ptr<PackedWeight> pack_patch_embed(ConstView weight, ConstView bias,
   packed->bias.resize(static_cast<std::size_t>(width), 0.0F);
   if (bias) convert(bias, {reinterpret_cast<std::byte*>(packed->bias.data()), DType::f32, bias.shape});
   const ConstView matrix(weight.data, weight.dtype, {width, inputs});
-  std::vector<float> published(static_cast<std::size_t>(panel * inputs)), rows(published.size());
+  std::vector<float> room, rows(static_cast<std::size_t>(panel * inputs));
   for (std::int64_t first = 0; first < width; first += panel) {
     const std::int64_t count = std::min<std::int64_t>(panel, width - first);
-    to_float(matrix, first, count, published.data());
+    const float* published = to_float(matrix, first, count, room);
     for (std::int64_t j = 0; j < count; ++j) {
       double offset = packed->bias[static_cast<std::size_t>(first + j)];
       for (std::int64_t c = 0; c < 3; ++c) {
@@ -95,7 +99,7 @@ std::unique_ptr<PackedWeight> pack_patch_embed(ConstView weight, ConstView bias,
         const double rest = (packed->centre[c] * static_cast<double>(rescale) - mean[c]) / std[c];
         double sum = 0;
         for (std::int64_t i = 0; i < area; ++i) {
-          const double value = published[static_cast<std::size_t>(j * inputs + c * area + i)];
+          const double value = published[j * inputs + c * area + i];
           rows[static_cast<std::size_t>(j * inputs + i * 3 + c)] = static_cast<float>(value * factor);
           sum += value;
         }
