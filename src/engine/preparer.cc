@@ -18,7 +18,10 @@ image::Reference to_image(Reference r) {
 }  // namespace
 
 Preparer::Preparer(const model::ModelFiles& files, const PrepareOptions& options)
-    : config_(files.config), fit_(files.config.preprocess.fit), tokenizer_help_(files.tokenizer_help) {
+    : config_(files.config),
+      fit_(files.config.preprocess.fit),
+      decoder_(std::make_unique<image::CpuDecoder>()),
+      tokenizer_help_(files.tokenizer_help) {
   fit_.reference = to_image(options.reference);
   decode_.exif = options.exif == Exif::apply ? image::Exif::apply : image::Exif::ignore;
   decode_.limits.max_pixels = options.max_pixels;
@@ -54,8 +57,8 @@ Prepared Preparer::prepare(const ImageInput& input) const {
       return out;
     }
     out.owned_pixels.resize(side * side * 3);
-    image::fit({given->pixels->data(), given->width, given->height, std::int64_t{3} * given->width}, fit_,
-               out.owned_pixels);
+    const image::HostPixels pixels(given->pixels->data(), given->width, given->height, std::int64_t{3} * given->width);
+    decoder_->decode(pixels, decode_, fit_, out.owned_pixels);
     return out;
   }
   const auto* encoded = std::get_if<EncodedImage>(&input);
@@ -63,9 +66,8 @@ Prepared Preparer::prepare(const ImageInput& input) const {
     throw Error(Code::unsupported, "pixels in a device's memory need a device that can read them: pass HostPixels");
   }
   if (!encoded->bytes) throw Error(Code::invalid_argument, "the picture has no bytes");
-  const image::Image decoded = image::decode(*encoded->bytes, decode_);
   out.owned_pixels.resize(side * side * 3);
-  image::fit(decoded, fit_, out.owned_pixels);
+  decoder_->decode(image::EncodedImage{*encoded->bytes}, decode_, fit_, out.owned_pixels);
   return out;
 }
 

@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "image/decode.h"
+#include "image/decoder.h"
 #include "model/files.h"
 #include "tandem/engine.h"
 
@@ -44,6 +44,7 @@ class Preparer {
   model::Config config_;
   image::FitOptions fit_;
   image::DecodeOptions decode_;
+  std::unique_ptr<image::Decoder> decoder_;
   std::unique_ptr<text::Tokenizer> tokenizer_;
   std::string tokenizer_help_;
 };
