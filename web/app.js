@@ -5,6 +5,7 @@
 
 const $ = (id) => document.getElementById(id);
 const shown = 8;  // labels with bars
+const samples = 10;  // pictures offered to label
 const state = { info: null, names: 0, picture: null, pictureName: "", labelling: null, searching: null, lastQuery: "" };
 
 // For a model that knows photographs and has no labels of its own.
@@ -80,6 +81,7 @@ function showModel(info) {
     $("labels").value = everyday.join("\n");
     $("templates").value = "a photo of {}";
   }
+  $("templates").placeholder = info.default_templates.join("\n") || "{}";
   noteLabels();
   const examples = model.demo ? ["red heart", "a doctor", "money", "rain", "a sleeping face", "fruit"] : [];
   $("chips").replaceChildren(...examples.map((text) => {
@@ -125,7 +127,8 @@ async function follow() {
 
 function noteLabels() {
   const own = lines($("labels").value).length, templates = lines($("templates").value).length;
-  $("labels-note").textContent = (own ? `${own} of your own` : state.names ? `all ${number(state.names)} emoji names` : "none yet") +
+  const untouched = $("labels").value === everyday.join("\n");
+  $("labels-note").textContent = (untouched ? `${own} everyday things` : own ? `${own} of your own` : state.names ? `all ${number(state.names)} emoji names` : "none yet") +
     (templates ? ` · ${templates} template${templates > 1 ? "s" : ""}` : "");
 }
 
@@ -250,8 +253,8 @@ function tile(picture) {
 async function showGallery() {
   const answer = await ask("/gallery?limit=60");
   const some = answer.pictures;
-  const step = Math.max(1, Math.floor(some.length / 12));
-  $("samples").replaceChildren(...some.filter((_, i) => i % step === 0).slice(0, 12).map((picture) => {
+  const step = Math.max(1, Math.floor(some.length / samples));
+  $("samples").replaceChildren(...some.filter((_, i) => i % step === 0).slice(0, samples).map((picture) => {
     const button = element("button"), image = element("img");
     button.type = "button";
     button.dataset.id = picture.id;
@@ -359,4 +362,5 @@ $("copy").addEventListener("click", async () => {
   $("copy").textContent = "Copy";
 });
 
+$("edit").open = matchMedia("(min-width: 980px)").matches;
 follow();

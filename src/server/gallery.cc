@@ -114,7 +114,8 @@ DemoNames read_demo_names(const fs::path& folder) {
   if (!file) throw Error(Code::not_found, cat(path.string(), " is missing: it holds the demo model's labels"));
   DemoNames demo;
   try {
-    for (const auto& entry : nlohmann::json::parse(file).at("emoji")) {
+    const nlohmann::json about = nlohmann::json::parse(file);
+    for (const auto& entry : about.at("emoji")) {
       demo.names.push_back(entry.at("name"));
       demo.signs.push_back(entry.value("emoji", ""));
     }

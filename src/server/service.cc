@@ -81,11 +81,13 @@ void Service::load() {
   try {
     std::shared_ptr<Encoder> encoder = factory_(options_);
     Defaults defaults;
+    if (encoder->info().knows_photographs) defaults.templates.emplace_back(kPhotoTemplate);
     if (!encoder->info().knows_photographs && !options_.demo_folder.empty()) {
       DemoNames demo = read_demo_names(options_.demo_folder);
       defaults.labels = std::move(demo.names);
       defaults.signs = std::move(demo.signs);
     }
+    find_gallery();
     {
       const std::lock_guard lock(mutex_);
       info_ = encoder->info();
@@ -106,7 +108,7 @@ void Service::load() {
   // What follows only makes the page richer: a failure is said, and the server goes on without.
   try {
     make_default_labels();
-    make_gallery();
+    fill_gallery();
   } catch (const std::exception& error) {
     announce(cat("warning: ", error.what()));
   }
@@ -126,22 +128,29 @@ void Service::make_default_labels() {
   }
 }
 
-void Service::make_gallery() {
+void Service::find_gallery() {
   std::filesystem::path folder = options_.gallery;
   if (folder.empty()) {
     if (options_.demo_folder.empty()) return;
     folder = std::filesystem::path(options_.demo_folder) / "samples";
     if (!std::filesystem::is_directory(folder)) return;
   }
-  auto gallery = std::make_shared<Gallery>(folder, options_.max_gallery);
-  {
+  try {
+    auto gallery = std::make_shared<Gallery>(folder, options_.max_gallery);
+    if (gallery->left_out() > 0) {
+      announce(
+          cat("warning: the gallery is cut at ", gallery->size(), " pictures, ", gallery->left_out(), " are left out"));
+    }
     const std::lock_guard lock(mutex_);
-    gallery_ = gallery;
+    gallery_ = std::move(gallery);
+  } catch (const Error& error) {
+    announce(cat("warning: ", error.what()));
   }
-  if (gallery->left_out() > 0) {
-    announce(
-        cat("warning: the gallery is cut at ", gallery->size(), " pictures, ", gallery->left_out(), " are left out"));
-  }
+}
+
+void Service::fill_gallery() {
+  const std::shared_ptr<Gallery> gallery = this->gallery();
+  if (!gallery) return;
   for (std::size_t at = 0; at < gallery->size() && !*stopping_; at += kGalleryPortion) {
     Request request;
     std::vector<std::size_t> ids;

@@ -22,6 +22,9 @@ namespace tandem::server {
 enum class State { loading, ready, draining, failed };
 const char* to_string(State state) noexcept;
 
+/// The template of models that know photographs, where a request names none: what `tandem classify` uses as well.
+inline constexpr const char* kPhotoTemplate = "a photo of a {}";
+
 /// Labels and templates used where a request names none.
 struct Defaults {
   std::vector<std::string> labels, signs, templates;
@@ -83,7 +86,8 @@ class Service {
 
   void load();
   void make_default_labels();
-  void make_gallery();
+  void find_gallery();
+  void fill_gallery();
   void watch();
   /// submit() for every purpose: keeps account of what is under way and of failures. on_done runs on the pool.
   void hand_over(Request request, OnDone on_done);

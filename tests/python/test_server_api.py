@@ -108,6 +108,16 @@ def test_classify_says_what_the_command_line_says(server, tmp_path):
         assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
 
 
+def test_without_a_template_both_use_the_same(server, tmp_path):
+    path = tmp_path / "one.png"
+    path.write_bytes(picture())
+    told, = served.tandem("classify", "--model", served.TINY, "--json", path, "--labels", "red,green,blue")
+    got = server.post("/classify", {"image": base64.b64encode(path.read_bytes()).decode(), "labels": ["red", "green", "blue"]})
+    assert [one["label"] for one in told["labels"]] == [one["label"] for one in got.json["results"][0]["labels"]]
+    for one, other in zip(told["labels"], got.json["results"][0]["labels"]):
+        assert one["logit"] == pytest.approx(other["logit"], abs=1e-4)
+
+
 def test_classify_by_form_and_by_picture(server):
     expected = server.post("/classify", {"image": base64.b64encode(picture()).decode(), "labels": ["red", "blue"]}).json
     boundary = uuid.uuid4().hex
