@@ -94,7 +94,8 @@ template <class List>
   for (const std::string_view name : {"tf_model.h5", "flax_model.msgpack"}) {
     if (is_file(folder / name)) other = cat("; ", name, " is not read");
   }
-  throw Error(Code::not_found, cat("no weights in ", folder.string(), ": looked for ", list, other));
+  throw Error(Code::not_found, cat("no weights in ", folder.string(), ": looked for ", list, other,
+                                   "; fetch the rest of the model (`hf download ORG/NAME`) or give another folder"));
 }
 
 void find_tokenizer(ModelFiles& files) {
