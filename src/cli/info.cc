@@ -3,6 +3,7 @@
 
 #include "base/strings.h"
 #include "cli/commands.h"
+#include "embed/json_text.h"
 #include "engine/backends.h"
 #include "model/weights.h"
 #include "tandem/version.h"
@@ -33,10 +34,25 @@ const char* name_of(model::Pooling pooling) {
   return "unknown";
 }
 
+// The decimal that a file would say: 1e-05, not the nearest double of the nearest float.
+double shortest(float value) {
+  std::string digits;
+  embed::append_json(digits, value);
+  return std::stod(digits);
+}
+
+Json shortest(const float (&values)[3]) {
+  return {shortest(values[0]), shortest(values[1]), shortest(values[2])};
+}
+
 Json describe(const model::TowerConfig& tower) {
-  return {{"width", tower.width},       {"layers", tower.layers}, {"heads", tower.heads},
-          {"head_dim", tower.head_dim}, {"mlp", tower.mlp},       {"activation", name_of(tower.activation)},
-          {"norm_eps", tower.norm_eps}};
+  return {{"width", tower.width},
+          {"layers", tower.layers},
+          {"heads", tower.heads},
+          {"head_dim", tower.head_dim},
+          {"mlp", tower.mlp},
+          {"activation", name_of(tower.activation)},
+          {"norm_eps", shortest(tower.norm_eps)}};
 }
 
 Json describe(const model::VisionConfig& vision) {
@@ -77,9 +93,9 @@ Json describe_preprocess(const model::ModelFiles& files, const EngineOptions& op
           {"cleaning", to_string(cleaning)},
           {"resize", resize},
           {"crop", crop},
-          {"mean", p.mean},
-          {"std", p.std},
-          {"rescale", p.rescale}};
+          {"mean", shortest(p.mean)},
+          {"std", shortest(p.std)},
+          {"rescale", shortest(p.rescale)}};
 }
 
 std::size_t count_parameters(const model::Config& config) {
@@ -117,7 +133,6 @@ Json describe_devices(const ContextOptions& context) {
   return out;
 }
 
-// Numbers keep the digits that a float32 has.
 std::string dump(const Json& value) {
   return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

@@ -1,11 +1,13 @@
 #include "embed/line_reader.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "base/strings.h"
 #include "tandem/error.h"
@@ -24,6 +26,11 @@ LineReader::LineReader(const std::string& path, StopFlag stop, std::size_t max_l
     return;
   }
   fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  struct stat info {};
+  if (fd_ >= 0 && ::fstat(fd_, &info) == 0 && S_ISDIR(info.st_mode)) {
+    ::close(std::exchange(fd_, -1));
+    throw Error(Code::io_error, cat("cannot read ", path, ": it is a folder"));
+  }
   if (fd_ < 0) {
     const int e = errno;
     throw Error(e == ENOENT || e == ENOTDIR ? Code::not_found : Code::io_error,

@@ -58,7 +58,7 @@ TextFormat parse_text_format(std::string_view name) {
 }
 
 TextInputs::TextInputs(const std::string& path, TextFormat format, StopFlag stop)
-    : lines_(path, stop), format_(format == TextFormat::automatic ? format_of(path) : format) {}
+    : format_(format == TextFormat::automatic ? format_of(path) : format), lines_(path, stop) {}
 
 bool TextInputs::next(Item& item) {
   item.kind = Kind::text;

@@ -29,8 +29,8 @@ class TextInputs : public ItemSource {
   bool next(Item& item) override;
 
  private:
+  TextFormat format_;  // before the file: a name that cannot be meant is refused before it is opened
   LineReader lines_;
-  TextFormat format_;
 };
 
 }  // namespace tandem::embed
