@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-int main() {
+int run() {
   if (tandem::version() != TANDEM_VERSION) {
     std::fprintf(stderr, "headers are %s, the library is not\n", TANDEM_VERSION);
     return 1;
@@ -39,4 +39,13 @@ int main() {
     caught = error.code() == tandem::Code::invalid_argument;
   }
   return right && caught ? 0 : 1;
+}
+
+int main() {
+  try {
+    return run();
+  } catch (const tandem::Error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
 }
