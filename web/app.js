@@ -267,7 +267,8 @@ async function showGallery() {
     return button;
   }));
   $("samples").hidden = some.length === 0;
-  if (!$("query").value.trim()) showTiles(some.slice(0, 24), false);
+  if ($("query").value.trim()) search();
+  else showTiles(some.slice(0, 24), false);
   if (!state.picture && $("samples").firstChild) $("samples").children[Math.min(3, $("samples").children.length - 1)].click();
 }
 
@@ -362,5 +363,6 @@ $("copy").addEventListener("click", async () => {
   $("copy").textContent = "Copy";
 });
 
+$("query").value = new URLSearchParams(location.search).get("q") || "";  // a search that can be linked to
 $("edit").open = matchMedia("(min-width: 980px)").matches;
 follow();

@@ -282,7 +282,7 @@ TEST_F(ServerTest, EmbeddingsHaveOpenAisShape) {
 TEST_F(ServerTest, ClassifyScoresAndSorts) {
   start_ready();
   Client client(server->port());
-  const Got got = client.post("/classify", R"({"image":"Zm9v","labels":["side","up"]})");
+  const Got got = client.post("/classify", R"({"image":"Zm9v","labels":["side","up"],"template":"{}"})");
   ASSERT_EQ(got.status, 200) << got.body;
   const json labels = got.parsed()["results"][0]["labels"];
   ASSERT_EQ(labels.size(), 2u);
