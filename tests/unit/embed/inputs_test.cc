@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <limits>
 
 #include "embed/image_inputs.h"
 #include "embed/json_text.h"
@@ -181,7 +182,8 @@ TEST(JsonText, StringsCanAlwaysBeReadBack) {
 
 TEST(JsonText, FloatsAreShortAndExact) {
   std::string out;
-  append_json(out, std::span<const float>(std::vector<float>{0.1F, 1.0F, -2.5e-8F, 16777217.0F, INFINITY}));
+  append_json(out, std::span<const float>(
+                       std::vector<float>{0.1F, 1.0F, -2.5e-8F, 16777217.0F, std::numeric_limits<float>::infinity()}));
   EXPECT_EQ(out, "[0.1,1,-2.5e-08,16777216,null]");
 }
 

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -108,7 +109,7 @@ TEST_F(OutputTest, PathsThatCannotBeWrittenAreFoundEarly) {
 
 TEST_F(OutputTest, AFullDiskIsAnErrorNotAShortFile) {
   if (!fs::exists("/dev/full")) GTEST_SKIP() << "no /dev/full";
-  const int full = ::open("/dev/full", 1);
+  const int full = ::open("/dev/full", O_WRONLY);
   ASSERT_GE(full, 0);
   EXPECT_THROW(write_all(full, "x"), Error);
   ::close(full);
