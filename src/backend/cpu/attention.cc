@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "backend/cpu/parallel.h"
-
 namespace tandem::backend::cpu {
 namespace {
 
@@ -145,18 +143,18 @@ void run(const Plan& plan, std::int64_t sequence, int head, std::int64_t part, s
 
 }  // namespace
 
-void attention(const Kernels& kernels, Workspace& workspace, int threads, const AttentionArgs& args) {
+void attention(const Kernels& kernels, Workspace& workspace, Team& team, const AttentionArgs& args) {
   if (args.queries.rows == 0) return;
   const Plan plan(kernels, args);
   workspace.reserve(plan.bytes);
   const std::int64_t heads = args.queries.count * args.heads;
   // Few heads for many threads: each packs the keys again and takes a part of the queries.
-  const std::int64_t parts =
-      heads >= 2 * threads
-          ? 1
-          : std::clamp<std::int64_t>(2 * threads / heads, 1, std::max<std::int64_t>(1, args.queries.longest / kBlock));
+  const std::int64_t parts = heads >= 2 * team.threads()
+                                 ? 1
+                                 : std::clamp<std::int64_t>(2 * team.threads() / heads, 1,
+                                                            std::max<std::int64_t>(1, args.queries.longest / kBlock));
   const std::int64_t work = args.queries.rows * plan.most_keys * args.heads * args.head_dim;
-  parallel_for(threads, heads * parts, work <= kSmall, [&](std::int64_t t, int thread) {
+  team.run(heads * parts, work <= kSmall, [&](std::int64_t t, int thread) {
     const std::int64_t head = t / parts;
     run(plan, head / args.heads, static_cast<int>(head % args.heads), t % parts, parts, workspace.of(thread));
   });

@@ -3,11 +3,12 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/team.h"
 #include "backend/cpu/workspace.h"
 
 namespace tandem::backend::cpu {
 
 /// Types and shapes were checked.
-void attention(const Kernels& kernels, Workspace& workspace, int threads, const AttentionArgs& args);
+void attention(const Kernels& kernels, Workspace& workspace, Team& team, const AttentionArgs& args);
 
 }  // namespace tandem::backend::cpu

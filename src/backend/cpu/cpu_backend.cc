@@ -1,11 +1,7 @@
 #include "backend/cpu/cpu_backend.h"
 
-#include <omp.h>
-#include <sched.h>
-
 #include <algorithm>
 #include <cstring>
-#include <thread>
 
 #include "backend/cpu/attention.h"
 #include "backend/cpu/features.h"
@@ -14,7 +10,7 @@
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/onednn_matmul.h"
 #include "backend/cpu/packed.h"
-#include "backend/cpu/parallel.h"
+#include "backend/cpu/team.h"
 #include "backend/cpu/workspace.h"
 #include "base/strings.h"
 
@@ -75,7 +71,6 @@ class CpuBackend final : public Backend {
         kernels_(choose_kernels(options.isa, features_)),
         threads_(options.threads > 0 ? options.threads : default_threads()),
         workspace_(threads_) {
-    if (options.pin) cores_ = usable_cores();
     const bool tiles = features_.amx_bf16 && kernels_.has_bf16 && (options.isa.empty() || options.isa == "amx_bf16");
     onednn_f32_ = options.gemm == GemmEngine::onednn;
     onednn_bf16_ = onednn_f32_ || (tiles && options.gemm == GemmEngine::automatic);
@@ -84,6 +79,8 @@ class CpuBackend final : public Backend {
       throw Error(Code::unsupported, "this processor has no amx_bf16: leave the ISA out to use the best it has");
     }
     if (onednn_bf16_) onednn_ = std::make_unique<OneDnnMatmul>(threads_);
+    team_ = std::make_unique<Team>(threads_, onednn_ != nullptr ? Team::Kind::openmp : Team::Kind::own,
+                                   options.pin ? usable_cores() : std::vector<int>());
   }
 
   DeviceId device() const override { return {DeviceId::Kind::cpu, 0}; }
@@ -136,7 +133,6 @@ class CpuBackend final : public Backend {
 
   void patch_embed(const PatchEmbedArgs& a) override {
     check(a);
-    enter();
     require_type("patch_embed", "out", a.out.dtype, a.out.dtype == DType::f32);
     const PackedWeight& w = packed(a.weight);
     const std::int64_t side = a.pixels.shape[1], grid = side / a.patch, patches = grid * grid;
@@ -146,7 +142,7 @@ class CpuBackend final : public Backend {
     for (std::int64_t image = 0; image < batch; image += kPatchImages) {
       const std::int64_t count = std::min(kPatchImages, batch - image);
       // Rows of one strip of patches a task.
-      parallel_for(threads_, count * grid, count * side * side <= kSmall, [&](std::int64_t t, int) {
+      team_->run(count * grid, count * side * side <= kSmall, [&](std::int64_t t, int) {
         const std::int64_t i = t / grid, row = t % grid;
         const PatchRows p{pixels + (image + i) * side * side * 3,
                           side,
@@ -176,12 +172,11 @@ class CpuBackend final : public Backend {
 
   void layer_norm(const LayerNormArgs& a) override {
     check(a);
-    enter();
     require_type("layer_norm", "x", a.x.dtype, a.x.dtype == DType::f32);
     const std::int64_t rows = a.x.rows(), width = a.x.columns();
     const bool bf16 = a.out.view.dtype == DType::bf16;
-    const std::int64_t tasks = std::min<std::int64_t>(rows, threads_);
-    parallel_for(threads_, tasks, rows * width <= kSmall, [&](std::int64_t t, int) {
+    const std::int64_t tasks = std::min<std::int64_t>(rows, 4 * threads_);
+    team_->run(tasks, rows * width <= kSmall, [&](std::int64_t t, int) {
       const std::int64_t first = rows * t / tasks, last = rows * (t + 1) / tasks;
       kernels_.layer_norm({a.x.as<float>() + first * a.x.stride,
                            a.out.view.data + first * a.out.view.stride * (bf16 ? 2 : 4), bf16, last - first, width,
@@ -191,25 +186,22 @@ class CpuBackend final : public Backend {
 
   void linear(const LinearArgs& a) override {
     check(a);
-    enter();
     require_type("linear", "x", a.x.view.dtype, a.x.view.dtype == packed(a.weight).type());
     multiply(call_of(a));
   }
 
   void attention(const AttentionArgs& a) override {
     check(a);
-    enter();
     const bool known = a.q.dtype == DType::f32 || (a.q.dtype == DType::bf16 && kernels_.has_bf16);
     require_type("attention", "q", a.q.dtype,
                  known && a.k.dtype == a.q.dtype && a.v.dtype == a.q.dtype && a.out.dtype == a.q.dtype);
-    cpu::attention(kernels_, workspace_, threads_, a);
+    cpu::attention(kernels_, workspace_, *team_, a);
   }
 
   void embed_tokens(const EmbedTokensArgs& a) override {
     check(a);
-    enter();
-    const std::int64_t rows = a.out.rows(), tasks = std::min<std::int64_t>(rows, threads_);
-    parallel_for(threads_, tasks, rows * a.out.columns() <= kSmall, [&](std::int64_t t, int) {
+    const std::int64_t rows = a.out.rows(), tasks = std::min<std::int64_t>(rows, 4 * threads_);
+    team_->run(tasks, rows * a.out.columns() <= kSmall, [&](std::int64_t t, int) {
       const std::int64_t first = rows * t / tasks, last = rows * (t + 1) / tasks;
       kernels_.embed_tokens({a.ids + first, a.positions + first, a.table.data, a.table.dtype == DType::bf16,
                              a.position.as<float>(), a.out.as<float>() + first * a.out.stride, last - first,
@@ -229,13 +221,12 @@ class CpuBackend final : public Backend {
 
   void project(const ProjectArgs& a) override {
     check(a);
-    enter();
     ConstView x = a.x;
     if (a.weight != nullptr) {
       GemmCall c;
       c.weight = &packed(a.weight), c.a = x.data, c.lda = x.stride, c.rows = x.rows();
       c.out = a.out.data, c.ldo = a.out.stride;
-      gemm(kernels_, workspace_, threads_, c);
+      gemm(kernels_, workspace_, *team_, c);
       x = a.out;
     }
     for (std::int64_t r = 0; r < a.out.rows(); ++r) {
@@ -251,11 +242,10 @@ class CpuBackend final : public Backend {
 
   void similarity(const SimilarityArgs& a) override {
     check(a);
-    enter();
     // Rows of b that stay in the cache while all of a passes.
     constexpr std::int64_t kRows = 64;
     const std::int64_t m = a.a.rows(), n = a.b.rows(), width = a.a.columns(), tasks = (n + kRows - 1) / kRows;
-    parallel_for(threads_, tasks, m * n * width <= kSmall, [&](std::int64_t t, int) {
+    team_->run(tasks, m * n * width <= kSmall, [&](std::int64_t t, int) {
       const std::int64_t first = t * kRows, count = std::min(kRows, n - first);
       for (std::int64_t i = 0; i < m; i += 4) {
         kernels_.dots(a.a.as<float>() + i * a.a.stride, a.a.stride, static_cast<int>(std::min<std::int64_t>(4, m - i)),
@@ -285,7 +275,7 @@ class CpuBackend final : public Backend {
 
   void multiply(const GemmCall& c) {
     if (uses_onednn(c) && onednn_->run(c)) return;
-    gemm(kernels_, workspace_, threads_, c);
+    gemm(kernels_, workspace_, *team_, c);
   }
 
   /// Patches times weights, each image's rows behind its class token. oneDNN cannot leave gaps between images: one
@@ -303,28 +293,14 @@ class CpuBackend final : public Backend {
     }
     c.rows = count * patches;
     c.group = patches, c.out_group = tokens, c.residual_group = 0;
-    gemm(kernels_, workspace_, threads_, c);
-  }
-
-  /// Binds the calling thread's OpenMP team to its cores, once for every thread that comes: teams belong to threads.
-  void enter() {
-    if (cores_.empty() || bound_ == std::this_thread::get_id()) return;
-#pragma omp parallel num_threads(threads_)
-    {
-      cpu_set_t set;
-      CPU_ZERO(&set);
-      CPU_SET(cores_[static_cast<std::size_t>(omp_get_thread_num()) % cores_.size()], &set);
-      ::sched_setaffinity(0, sizeof set, &set);  // best effort: unbound threads compute the same
-    }
-    bound_ = std::this_thread::get_id();
+    gemm(kernels_, workspace_, *team_, c);
   }
 
   Features features_;
   const Kernels& kernels_;
   int threads_;
   Workspace workspace_;
-  std::vector<int> cores_;  // to bind to; empty: not asked
-  std::thread::id bound_;
+  std::unique_ptr<Team> team_;
   bool onednn_f32_ = false, onednn_bf16_ = false, amx_ = false;
   std::unique_ptr<OneDnnMatmul> onednn_;
 };

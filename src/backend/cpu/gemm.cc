@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "backend/cpu/parallel.h"
-
 namespace tandem::backend::cpu {
 namespace {
 
@@ -54,19 +52,19 @@ void run(const Kernels& kernels, const GemmCall& call, std::int64_t first, std::
 
 }  // namespace
 
-void gemm(const Kernels& kernels, Workspace& workspace, int threads, const GemmCall& call) {
+void gemm(const Kernels& kernels, Workspace& workspace, Team& team, const GemmCall& call) {
   if (call.rows == 0) return;
   const PackedWeight& w = *call.weight;
   const std::int64_t panels = parts(w.outputs(), w.panel());
   std::int64_t chunks = parts(call.rows, kRows);
   // Few panels for many threads: shorter groups of rows.
-  if (panels * chunks < 4 * threads) {
-    chunks = std::clamp(parts(4 * static_cast<std::int64_t>(threads), panels), chunks,
+  if (panels * chunks < 4 * team.threads()) {
+    chunks = std::clamp(parts(4 * static_cast<std::int64_t>(team.threads()), panels), chunks,
                         std::max<std::int64_t>(chunks, call.rows / (2 * kernels.max_rows)));
   }
   const std::int64_t tasks = panels * chunks;
   workspace.reserve(static_cast<std::size_t>(kRows * w.panel()) * sizeof(float));
-  parallel_for(threads, tasks, call.rows * w.outputs() * w.inputs() <= kSmall, [&](std::int64_t t, int thread) {
+  team.run(tasks, call.rows * w.outputs() * w.inputs() <= kSmall, [&](std::int64_t t, int thread) {
     const std::int64_t chunk = t / panels, first = call.rows * chunk / chunks;
     run(kernels, call, first, call.rows * (chunk + 1) / chunks - first, t % panels,
         reinterpret_cast<float*>(workspace.of(thread)));

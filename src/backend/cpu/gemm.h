@@ -5,6 +5,7 @@
 
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/packed.h"
+#include "backend/cpu/team.h"
 #include "backend/cpu/workspace.h"
 
 namespace tandem::backend::cpu {
@@ -27,6 +28,6 @@ struct GemmCall {
 
 /// Every output is summed over the inputs in the same order whatever the number of rows or threads: the same row gives
 /// the same bits in any batch.
-void gemm(const Kernels& kernels, Workspace& workspace, int threads, const GemmCall& call);
+void gemm(const Kernels& kernels, Workspace& workspace, Team& team, const GemmCall& call);
 
 }  // namespace tandem::backend::cpu

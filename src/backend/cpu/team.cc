@@ -1,0 +1,97 @@
+#include "backend/cpu/team.h"
+
+#include <immintrin.h>
+#include <omp.h>
+#include <sched.h>
+
+namespace tandem::backend::cpu {
+namespace {
+
+/// Looks before sleeping; a pause is 20 to 40 nanoseconds.
+constexpr int kLooks = 2000;
+
+void bind_to(int core) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(core, &set);
+  ::sched_setaffinity(0, sizeof set, &set);  // best effort: unbound threads compute the same
+}
+
+}  // namespace
+
+Team::Team(int threads, Kind kind, std::vector<int> cores) : threads_(threads), kind_(kind), cores_(std::move(cores)) {
+  if (kind_ == Kind::openmp) return;
+  for (int i = 1; i < threads_; ++i) workers_.emplace_back([this, i] { work(i); });
+}
+
+Team::~Team() {
+  stop_ = true;
+  ++calls_;
+  calls_.notify_all();
+  for (auto& w : workers_) w.join();
+}
+
+void Team::bind_caller() {
+  if (cores_.empty() || bound_ == std::this_thread::get_id()) return;
+  bound_ = std::this_thread::get_id();
+  if (kind_ == Kind::own) return bind_to(cores_[0]);
+#pragma omp parallel num_threads(threads_)
+  bind_to(cores_[static_cast<std::size_t>(omp_get_thread_num()) % cores_.size()]);
+}
+
+void Team::run_all(std::int64_t tasks, Function function, const void* body) {
+  bind_caller();
+  if (kind_ == Kind::openmp) {
+    // Always the same number of threads: libgomp allocates a new team when that changes.
+#pragma omp parallel for schedule(dynamic) num_threads(threads_)
+    for (std::int64_t t = 0; t < tasks; ++t) function(body, t, omp_get_thread_num());
+    return;
+  }
+  function_ = function, body_ = body, tasks_ = tasks;
+  done_.store(0, std::memory_order_relaxed);
+  open_.store(tasks, std::memory_order_release);
+  ++calls_;
+  calls_.notify_all();
+  while (help(0)) {
+  }
+  // What is left is in the hands of workers.
+  std::int64_t done = done_.load(std::memory_order_acquire);
+  for (int i = 0; done != tasks; ++i) {
+    if (i < kLooks) {
+      _mm_pause();
+    } else {
+      done_.wait(done, std::memory_order_acquire);
+    }
+    done = done_.load(std::memory_order_acquire);
+  }
+}
+
+/// Claims one task and does it. False: there was none.
+bool Team::help(int thread) {
+  std::int64_t open = open_.load(std::memory_order_acquire);
+  do {
+    if (open == 0) return false;
+  } while (!open_.compare_exchange_weak(open, open - 1, std::memory_order_acq_rel, std::memory_order_acquire));
+  // The job stays as it is until this task is done.
+  const std::int64_t tasks = tasks_;
+  function_(body_, tasks - open, thread);
+  if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == tasks && thread != 0) done_.notify_one();
+  return true;
+}
+
+void Team::work(int thread) {
+  if (!cores_.empty()) bind_to(cores_[static_cast<std::size_t>(thread) % cores_.size()]);
+  while (!stop_) {
+    const int seen = calls_;
+    for (int i = 0; i < kLooks; ++i) {
+      if (help(thread)) {
+        i = 0;
+      } else {
+        _mm_pause();
+      }
+    }
+    if (calls_ == seen && !stop_) calls_.wait(seen);
+  }
+}
+
+}  // namespace tandem::backend::cpu

@@ -1,0 +1,68 @@
+// The threads that share a backend's operations.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+namespace tandem::backend::cpu {
+
+/// A caller and threads - 1 workers of its own. Tasks are claimed one by one, in order; a call returns when all are
+/// done and never waits for a worker that has not claimed one: on a machine that others use too, a worker that does not
+/// get a core costs its help, not the operation. (An OpenMP region ends only when every thread has been there.)
+///
+/// Workers look for work for some tens of microseconds after the last, which bridges the gaps inside a forward pass,
+/// and sleep between passes. One thread at a time may call run().
+class Team {
+ public:
+  enum class Kind : std::uint8_t {
+    own,
+    /// oneDNN brings OpenMP's threads: they do everything then, two teams would fight over the cores.
+    openmp,
+  };
+  /// Worker i is bound to cores[i]; the caller to cores[0] when it first calls. Empty: nobody is bound.
+  Team(int threads, Kind kind, std::vector<int> cores);
+  ~Team();
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+
+  int threads() const noexcept { return threads_; }
+
+  /// body(task, thread) for every task; must not throw. `small` work stays on the calling thread.
+  template <class Body>
+  void run(std::int64_t tasks, bool small, const Body& body) {
+    if (threads_ == 1 || small || tasks <= 1) {
+      for (std::int64_t t = 0; t < tasks; ++t) body(t, 0);
+      return;
+    }
+    run_all(
+        tasks, [](const void* b, std::int64_t task, int thread) { (*static_cast<const Body*>(b))(task, thread); },
+        &body);
+  }
+
+ private:
+  using Function = void (*)(const void* body, std::int64_t task, int thread);
+  void run_all(std::int64_t tasks, Function function, const void* body);
+  void bind_caller();
+  void work(int thread);
+  bool help(int thread);
+
+  int threads_;
+  Kind kind_;
+  std::vector<int> cores_;
+  std::thread::id bound_;
+
+  // The job: written before `open_` says that it is there, read only after a task of it was claimed.
+  Function function_ = nullptr;
+  const void* body_ = nullptr;
+  std::int64_t tasks_ = 0;
+  /// Tasks that nobody has claimed. Claiming the last one closes the job to those who come late, whatever comes next.
+  alignas(64) std::atomic<std::int64_t> open_{0};
+  alignas(64) std::atomic<std::int64_t> done_{0};
+  alignas(64) std::atomic<int> calls_{0};  // changes with every job: what sleeping workers wait for
+  std::atomic<bool> stop_{false};
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace tandem::backend::cpu
