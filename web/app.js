@@ -269,7 +269,7 @@ async function showGallery() {
   $("samples").hidden = some.length === 0;
   if ($("query").value.trim()) search();
   else showTiles(some.slice(0, 24), false);
-  if (!state.picture && $("samples").firstChild) $("samples").children[Math.min(3, $("samples").children.length - 1)].click();
+  if (!state.picture && $("samples").firstChild) $("samples").firstChild.click();
 }
 
 function showTiles(pictures, ranked) {

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from served import EMOJI, Served, picture
+from served import EMOJI, Served, data_uri, picture
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(not CHROMIUM, reason="no Chromium: apt-get install chromium")
@@ -44,7 +44,7 @@ def test_gallery_and_its_search(gallery):
         one = server.get(found["results"][0]["url"])
         assert one.status == 200 and one.headers["Content-Type"] == "image/png"
         # A picture is nearest to itself.
-        again = server.post("/search", {"image": "data:image/png;base64," + __import__("base64").b64encode(one.body).decode(), "top": 1})
+        again = server.post("/search", {"image": data_uri(one.body), "top": 1})
         assert again.json["results"][0]["id"] == found["results"][0]["id"]
         assert again.json["results"][0]["score"] == pytest.approx(1, abs=1e-5)
         assert server.get("/gallery/4").status == 404 and server.get("/gallery/..%2fx").status == 404
