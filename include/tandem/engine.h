@@ -113,6 +113,8 @@ struct EngineOptions {
   Precision precision = Precision::automatic;
   Reference reference = Reference::automatic;
   Exif exif = Exif::apply;
+  /// Decodes large JPEGs at a fraction of their size: faster, and NOT bit-exact with any reference.
+  bool fast_decode = false;
   Cleaning cleaning = Cleaning::automatic;
   int max_batch = 0;             ///< items of one forward pass; 0: chosen from the model and the memory budget
   std::size_t max_queue = 4096;  ///< items waiting; beyond it submit() throws overloaded
@@ -122,6 +124,7 @@ struct EngineOptions {
 
 struct EngineInfo {
   std::string model, layout, model_hash, device, device_name, isa, precision, reference, exif, cleaning;
+  std::string decode;  ///< "exact" or "dct-scaled"
   int embed_dim = 0, vision_width = 0, text_width = 0, input_size = 0, context_length = 0, vocab_size = 0;
   std::size_t parameters = 0, weight_bytes = 0, arena_bytes = 0;
   int max_batch = 0;

@@ -28,6 +28,8 @@ void declare_common(CLI::App& app, CommonOptions& options) {
   flags.choice("--reference", engine.reference, parse_reference, "whose image arithmetic: auto, hf, openai, hf-fast")
       ->group("Model");
   flags.choice("--exif", engine.exif, parse_exif, "a picture's orientation tag: apply, ignore")->group("Model");
+  flags.flag("--fast-decode", engine.fast_decode, "decode large JPEGs at a fraction of their size: not bit-exact")
+      ->group("Model");
   flags.choice("--cleaning", engine.cleaning, parse_cleaning, "whose text cleaning: auto, hf, openai")->group("Model");
   flags.choice("--device", engine.device, parse_device, "auto, cpu, cuda, cuda:N")->group("Device");
   flags.choice("--precision", engine.precision, parse_precision, "auto, fp32, tf32, fp16, bf16, int8, fp8")

@@ -28,6 +28,7 @@ embed::Provenance provenance_of(const EngineInfo& info, const EmbedOptions& opti
            {"isa", info.isa},
            {"reference", info.reference},
            {"exif", info.exif},
+           {"decode", info.decode},
            {"cleaning", info.cleaning},
            {"feature", std::string(to_string(options.feature))},
            {"tandem_version", std::string(version())}},

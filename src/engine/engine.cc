@@ -66,6 +66,7 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
   prepare.reference = given.reference == Reference::automatic ? files.reference : given.reference;
   prepare.cleaning = given.cleaning == Cleaning::automatic ? files.cleaning : given.cleaning;
   prepare.exif = given.exif;
+  prepare.fast_decode = given.fast_decode;
   prepare.max_pixels = given.max_pixels;
   prepare.vocab = given.vocab;
   if (given.max_queue == 0) throw Error(Code::invalid_argument, "max_queue 0 would refuse everything: give at least 1");
@@ -152,6 +153,7 @@ void Engine::Impl::describe(const EngineOptions& given) {
   info.model = given.model, info.layout = c.layout, info.model_hash = m.hash;
   info.device = to_string(b.device()), info.device_name = b.device_name(), info.isa = b.isa();
   info.precision = to_string(m.precision), info.reference = to_string(prepare.reference);
+  info.decode = prepare.fast_decode ? "dct-scaled" : "exact";
   info.exif = to_string(prepare.exif), info.cleaning = to_string(prepare.cleaning);
   info.embed_dim = c.embed_dim, info.vision_width = c.vision.width, info.text_width = c.text.width;
   info.input_size = c.vision.image_size, info.context_length = c.text.context_length;

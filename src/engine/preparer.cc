@@ -1,5 +1,7 @@
 #include "engine/preparer.h"
 
+#include <algorithm>
+
 #include "base/strings.h"
 
 namespace tandem::engine {
@@ -25,6 +27,8 @@ Preparer::Preparer(const model::ModelFiles& files, const PrepareOptions& options
   fit_.reference = to_image(options.reference);
   decode_.exif = options.exif == Exif::apply ? image::Exif::apply : image::Exif::ignore;
   decode_.limits.max_pixels = options.max_pixels;
+  decode_.dct_scaled = options.fast_decode;
+  decode_.target_side = std::max(fit_.resize_height, fit_.resize_width);
   const std::filesystem::path path = options.vocab.empty() ? files.tokenizer : std::filesystem::path(options.vocab);
   if (!path.empty()) tokenizer_ = text::load_tokenizer(path, model::tokenizer_options(files, options.cleaning));
 }

@@ -15,6 +15,7 @@ namespace tandem::engine {
 struct PrepareOptions {
   Reference reference = Reference::hf_fast;
   Exif exif = Exif::apply;
+  bool fast_decode = false;
   Cleaning cleaning = Cleaning::hf;
   std::uint64_t max_pixels = 178'956'970;
   std::string vocab;  ///< tokenizer path given by the user; empty: the model's own
