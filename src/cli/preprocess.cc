@@ -2,17 +2,16 @@
 #include <deque>
 #include <future>
 #include <set>
-#include <thread>
 
 #include "base/strings.h"
+#include "base/thread_pool.h"
 #include "cli/commands.h"
 #include "cli/progress.h"
 #include "cli/signals.h"
 #include "embed/image_inputs.h"
 #include "embed/json_text.h"
 #include "embed/safetensors_writer.h"
-#include "image/decode.h"
-#include "image/fit.h"
+#include "image/decoder.h"
 
 namespace tandem::cli {
 namespace {
@@ -35,9 +34,9 @@ image::Reference to_image(Reference reference) {
 }
 
 struct Recipe {
+  image::CpuDecoder decoder;
   image::DecodeOptions decode;
   image::FitOptions fit;
-  image::Size size;
   std::map<std::string, std::string> metadata;
 };
 
@@ -71,19 +70,24 @@ Pixels prepare(const std::string& path, const Recipe& recipe) {
   Pixels out;
   try {
     const EncodedImage file = read_image(path);
-    const image::Image decoded = image::decode(*file.bytes, recipe.decode);
-    out.size = image::fitted_size({decoded.width, decoded.height}, recipe.fit);
+    const image::ImageInput encoded = image::EncodedImage{*file.bytes};
+    out.size = recipe.decoder.size(encoded, recipe.decode, recipe.fit);
     const auto area = static_cast<std::size_t>(out.size.width) * static_cast<std::size_t>(out.size.height);
     std::vector<std::uint8_t> rgb(area * 3);
-    image::fit(decoded, recipe.fit, rgb);
+    recipe.decoder.decode(encoded, recipe.decode, recipe.fit, rgb);
     out.planes.resize(area * 3);
-    for (std::size_t c = 0; c < 3; ++c) {
-      for (std::size_t i = 0; i < area; ++i) out.planes[c * area + i] = static_cast<std::byte>(rgb[i * 3 + c]);
+    std::byte *red = out.planes.data(), *green = red + area, *blue = green + area;
+    for (std::size_t i = 0; i < area; ++i) {
+      red[i] = static_cast<std::byte>(rgb[3 * i]);
+      green[i] = static_cast<std::byte>(rgb[3 * i + 1]);
+      blue[i] = static_cast<std::byte>(rgb[3 * i + 2]);
     }
   } catch (const Error& e) {
     out.error = ItemError{e.code(), e.what()};
   } catch (const std::bad_alloc&) {
     out.error = ItemError{Code::out_of_memory, cat(path, ": host memory is exhausted")};
+  } catch (const std::exception& e) {
+    out.error = ItemError{Code::internal, cat(path, ": ", e.what())};
   }
   return out;
 }
@@ -134,9 +138,8 @@ int run(const Options& options, Console& console) {
     console.print(result_line(item, pixels, console.json));
     progress.update(++done, failed);
   };
-  const int threads = options.common.context.threads;
-  const std::size_t workers =
-      threads > 0 ? static_cast<std::size_t>(threads) : std::max(1U, std::thread::hardware_concurrency());
+  ThreadPool pool(options.common.context.threads > 0 ? options.common.context.threads : usable_cores());
+  const std::size_t ahead = 2 * static_cast<std::size_t>(pool.size());
   std::deque<std::pair<const embed::Item*, std::future<Pixels>>> flying;
   const auto land = [&] {
     take(*flying.front().first, flying.front().second.get());
@@ -144,13 +147,15 @@ int run(const Options& options, Console& console) {
   };
   for (const auto& item : items) {
     if (stop.flag()->load()) return stop.exit_code();
-    if (flying.size() >= 2 * workers) land();
+    if (flying.size() >= ahead) land();
     if (item.error) {
       std::promise<Pixels> known;
       known.set_value({{}, {}, item.error});
       flying.emplace_back(&item, known.get_future());
     } else {
-      flying.emplace_back(&item, std::async(std::launch::async, [&] { return prepare(item.input, recipe); }));
+      auto promise = std::make_shared<std::promise<Pixels>>();
+      flying.emplace_back(&item, promise->get_future());
+      pool.post([promise, &item, &recipe] { promise->set_value(prepare(item.input, recipe)); });
     }
   }
   while (!flying.empty()) land();

@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 
 import numpy
@@ -199,6 +200,29 @@ def test_quiet_and_log_level(tandem, tiny, pictures):
     assert embed(tandem, tiny, "--images", *pictures, "--log-level", "off", code=3).err == ""
     assert "loaded" in embed(tandem, tiny, "--images", pictures[0], "--log-level", "info").err
     assert embed(tandem, tiny, "--images", pictures[0]).err == ""
+
+
+def test_progress_is_for_terminals(tandem, tiny, pictures):
+    def on_a_terminal(*flags):
+        ours, theirs = os.openpty()
+        process = subprocess.Popen([tandem.path, "embed", "--model", tiny, "--images", *pictures, *flags],
+                                   stdout=subprocess.DEVNULL, stderr=theirs)
+        os.close(theirs)
+        said = b""
+        try:
+            while part := os.read(ours, 4096):
+                said += part
+        except OSError:  # how Linux says that the other end was closed
+            pass
+        os.close(ours)
+        assert process.wait() == 3
+        return said.decode()
+
+    said = on_a_terminal()
+    assert "3/3 items" in said and "1 failed" in said
+    # The line is taken away before anything else is written.
+    assert "\x1b[Ktandem: 1 of 3 items failed" in said
+    assert "items," not in on_a_terminal("--quiet")
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
