@@ -42,7 +42,7 @@ SHAPES = {  # vision width, layers, heads, mlp, patch, image; text width, layers
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073], dtype=torch.float64)
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711], dtype=torch.float64)
 TEXTS = ["a photo of a cat", "two dogs, running along the beach at sunset; film grain", ""]
-SHARPNESS = 1.7   # of query and key weights: logits have a deviation of about its square
+SHARPNESS = 1.6   # of query and key weights: logits have a deviation of about its square
 OUTLIER = 100.0   # of the large channels, in units of the others
 
 
@@ -65,7 +65,7 @@ def make_weights(model, seed):
         elif "q_proj" in name or "k_proj" in name:
             value *= SHARPNESS * width**-0.5
         elif "out_proj" in name or "fc2" in name:
-            value *= p.shape[1] ** -0.5 * (2 * layers) ** -0.5 * 2
+            value *= p.shape[1] ** -0.5 * (2 * layers) ** -0.5 * 1.5
         elif "patch_embedding" in name:
             value *= p[0].numel() ** -0.5
         elif "embedding" in name:
