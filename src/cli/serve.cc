@@ -36,7 +36,7 @@ Command declare_serve(CLI::App& root) {
   flags.text("--host", server.host, "address to listen on");
   flags.number("--port", server.port, 0, 65535, "0: any free port")->default_str("7860");
   flags.text("--port-file", server.port_file, "the port is written there once the server listens");
-  flags.text("--gallery", server.gallery, "a folder of pictures for the page's search; default: the demo's samples");
+  flags.text("--gallery", server.gallery, "a folder of pictures for the page's search; default: the demo's gallery");
   flags.number("--batch", options->batch, 1, 65536, "items in a forward pass; default: chosen");
   flags.number("--max-body", options->max_body_mib, 1, 65536, "MiB of one request")->default_str("64");
   flags.number("--max-items", server.max_items, 1, 1 << 20, "inputs of one request")->default_str("2048");

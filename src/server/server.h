@@ -21,9 +21,9 @@ struct ServerOptions {
   ContextOptions context;
 
   /// Folder of the bundled demo model (<models>/emoji). Its names.json gives the labels used where a request names
-  /// none, when `engine.model` is "emoji"; its samples/ are the gallery unless `gallery` is set. Empty: none.
+  /// none, when `engine.model` is "emoji"; its gallery/ is the gallery unless `gallery` is set. Empty: none.
   std::string demo_folder;
-  std::string gallery;               ///< folder of pictures that POST /search looks through; empty: the demo's samples
+  std::string gallery;               ///< folder of pictures that POST /search looks through; empty: the demo's
   std::size_t max_gallery = 20'000;  ///< pictures taken from it, in path order
 
   int io_threads = 2;      ///< threads that read, parse small requests and write

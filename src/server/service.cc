@@ -132,7 +132,7 @@ void Service::find_gallery() {
   std::filesystem::path folder = options_.gallery;
   if (folder.empty()) {
     if (options_.demo_folder.empty()) return;
-    folder = std::filesystem::path(options_.demo_folder) / "samples";
+    folder = std::filesystem::path(options_.demo_folder) / "gallery";
     if (!std::filesystem::is_directory(folder)) return;
   }
   try {

@@ -1,7 +1,7 @@
-"""The gallery that the web page searches: models/emoji/samples, drawn with a fixed seed from the emoji font (or the
+"""The gallery that the web page searches: models/emoji/gallery, drawn with a fixed seed from the emoji font (or the
 shipped glyph sheet). One WebP picture a subject, named after it; a few show two subjects, left one first.
 
-    python make_gallery.py ../../models/emoji/samples
+    python make_gallery.py ../../models/emoji/gallery
 """
 import argparse
 import pathlib
