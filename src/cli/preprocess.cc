@@ -1,4 +1,5 @@
 // tandem preprocess: pictures to the pixels that the vision tower reads.
+#include <algorithm>
 #include <deque>
 #include <future>
 #include <set>
@@ -53,8 +54,11 @@ Recipe make_recipe(const Options& options) {
   }
   r.decode.exif = engine.exif == Exif::apply ? image::Exif::apply : image::Exif::ignore;
   r.decode.limits.max_pixels = engine.max_pixels;
+  r.decode.dct_scaled = engine.fast_decode;
+  r.decode.target_side = std::max(r.fit.resize_height, r.fit.resize_width);
   r.metadata = {{"reference", std::string(to_string(reference))},
                 {"exif", std::string(to_string(engine.exif))},
+                {"decode", engine.fast_decode ? "dct-scaled" : "exact"},
                 {"layout", "RGB, channels first"}};
   return r;
 }

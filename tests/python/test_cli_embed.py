@@ -167,6 +167,18 @@ def test_provenance_in_json_lines(tandem, tiny, pictures):
     assert row["exif"] == "ignore" and row["normalized"] is True and len(row["model_hash"]) >= 8
 
 
+def test_fast_decoding_is_told(tandem, tiny, tmp_path):
+    photo = tmp_path / "p.jpg"
+    picture(photo, 640, 480)
+    for flags, told in (((), "exact"), (("--fast-decode",), "dct-scaled")):
+        row, = embed(tandem, tiny, "--images", photo, "--provenance", *flags).rows
+        assert row["decode"] == told
+        tandem("preprocess", "--model", tiny, "--output", tmp_path / f"{told}.safetensors", *flags, photo)
+    exact, fast = (tensors.read(tmp_path / f"{told}.safetensors") for told in ("exact", "dct-scaled"))
+    assert exact[1]["decode"] == "exact" and fast[1]["decode"] == "dct-scaled"
+    assert not numpy.array_equal(exact[0][str(photo)], fast[0][str(photo)])
+
+
 def test_features_and_lengths(tandem, tiny, pictures, tmp_path):
     (tmp_path / "t.txt").write_text("a cat\n")
     both = ("--images", pictures[0], "--texts", tmp_path / "t.txt")
