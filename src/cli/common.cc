@@ -2,7 +2,7 @@
 
 #include "base/strings.h"
 #include "embed/line_reader.h"
-#include "hub/hub.h"
+#include "engine/find_model.h"
 
 namespace tandem::cli {
 namespace {
@@ -41,20 +41,7 @@ void declare_common(CLI::App& app, CommonOptions& options) {
 }
 
 model::ModelFiles open_model(const CommonOptions& options) {
-  const hub::Location location = hub::locate(options.engine.model);
-  model::ModelFiles files;
-  if (const auto* random = std::get_if<hub::RandomModel>(&location)) {
-    files = model::open_random(random->architecture, random->seed);
-    // A random model has no vocabulary of its own: the bundled model's serves.
-    if (options.engine.vocab.empty()) files.tokenizer = hub::bundled_models() / "emoji";
-  } else {
-    const auto& folder = std::get<hub::LocalFolder>(location);
-    files = model::open_folder(folder.path);
-    files.knows_photographs = !folder.bundled;
-  }
-  files.config.name = options.engine.model;
-  if (!options.engine.vocab.empty()) files.tokenizer = options.engine.vocab;
-  return files;
+  return engine::find_model(options.engine.model, options.engine.vocab);
 }
 
 LoadedEngine load_engine(const CommonOptions& options, Console& console) {

@@ -8,9 +8,9 @@
 
 #include "base/strings.h"
 #include "engine/context_impl.h"
+#include "engine/find_model.h"
 #include "engine/replica.h"
 #include "engine/scheduler.h"
-#include "hub/hub.h"
 
 namespace tandem {
 namespace {
@@ -19,22 +19,6 @@ using engine::Item;
 
 /// Requests of the blocking calls are cut into pieces, so that a large one neither fills the queue nor is refused.
 constexpr std::size_t kPiece = 256;
-
-model::ModelFiles find_model(const EngineOptions& options) {
-  const hub::Location location = hub::locate(options.model);
-  model::ModelFiles files;
-  if (const auto* random = std::get_if<hub::RandomModel>(&location)) {
-    files = model::open_random(random->architecture, random->seed);
-    // A random model has no vocabulary of its own: the bundled model's serves.
-    if (options.vocab.empty()) files.tokenizer = hub::bundled_models() / "emoji";
-  } else {
-    const auto& folder = std::get<hub::LocalFolder>(location);
-    files = model::open_folder(folder.path);
-    files.knows_photographs = !folder.bundled;
-  }
-  files.config.name = options.model;
-  return files;
-}
 
 }  // namespace
 
@@ -62,13 +46,12 @@ struct Engine::Impl {
 };
 
 Engine::Impl::Impl(Context& context, const EngineOptions& given)
-    : files(find_model(given)), options(given), logger(context.impl().logger) {
+    : files(engine::find_model(given.model, given.vocab)), options(given), logger(context.impl().logger) {
   prepare.reference = given.reference == Reference::automatic ? files.reference : given.reference;
   prepare.cleaning = given.cleaning == Cleaning::automatic ? files.cleaning : given.cleaning;
   prepare.exif = given.exif;
   prepare.fast_decode = given.fast_decode;
   prepare.max_pixels = given.max_pixels;
-  prepare.vocab = given.vocab;
   if (given.max_queue == 0) throw Error(Code::invalid_argument, "max_queue 0 would refuse everything: give at least 1");
   if (given.max_batch < 0)
     throw Error(Code::invalid_argument,

@@ -29,8 +29,9 @@ Preparer::Preparer(const model::ModelFiles& files, const PrepareOptions& options
   decode_.limits.max_pixels = options.max_pixels;
   decode_.dct_scaled = options.fast_decode;
   decode_.target_side = std::max(fit_.resize_height, fit_.resize_width);
-  const std::filesystem::path path = options.vocab.empty() ? files.tokenizer : std::filesystem::path(options.vocab);
-  if (!path.empty()) tokenizer_ = text::load_tokenizer(path, model::tokenizer_options(files, options.cleaning));
+  if (!files.tokenizer.empty()) {
+    tokenizer_ = text::load_tokenizer(files.tokenizer, model::tokenizer_options(files, options.cleaning));
+  }
 }
 
 bool Preparer::is_cheap(const ImageInput& image) const noexcept {

@@ -18,7 +18,6 @@ struct PrepareOptions {
   bool fast_decode = false;
   Cleaning cleaning = Cleaning::hf;
   std::uint64_t max_pixels = 178'956'970;
-  std::string vocab;  ///< tokenizer path given by the user; empty: the model's own
 };
 
 /// An item's input for a tower: pixels u8 [S, S, 3] (own or the caller's), or ids.
