@@ -39,7 +39,7 @@ test-asan: setup ## the tests under the address and undefined behaviour sanitize
 	@tools/run_tests.sh asan
 
 # Address randomisation off: the thread sanitizer of GCC 12 cannot map its memory under the larger one of newer kernels.
-test-tsan: setup ## the tests under the thread sanitizer, on the reference backend
+test-tsan: setup ## the tests under the thread sanitizer, without OpenMP (the reference backend, own kernels)
 	@cmake --preset tsan
 	@setarch -R cmake --build --preset tsan -j $(JOBS)
 	@setarch -R tools/run_tests.sh tsan
