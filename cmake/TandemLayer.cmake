@@ -25,6 +25,9 @@ function(tandem_test name)
   target_link_libraries(${name} PRIVATE ${a_DEPENDS} GTest::gtest_main tandem_warnings)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${name} PRIVATE TANDEM_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  if(TANDEM_SANITIZE STREQUAL thread)  # tests that only need some device take the one without OpenMP
+    target_compile_definitions(${name} PRIVATE TANDEM_TEST_DEVICE="reference")
+  endif()
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 600 LABELS "${a_LABELS}")
 endfunction()
 
