@@ -29,32 +29,33 @@ print((v / v.norm()).tolist()[0][:4])
 """
 
 
-def make_checkpoint(folder):
-    import torch
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
-    torch.manual_seed(0)
-    config = CLIPConfig(text_config=dict(eos_token_id=49407, bos_token_id=49406))
-    CLIPModel(config).save_pretrained(folder)
-    CLIPImageProcessor().save_pretrained(folder)
-
-
-def make_picture(path):
-    import numpy as np
-    from PIL import Image
-    pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
+INPUTS = """
+import sys
+import numpy as np
+import torch
+from PIL import Image
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+torch.manual_seed(0)
+CLIPModel(CLIPConfig(text_config=dict(eos_token_id=49407, bos_token_id=49406))).save_pretrained(sys.argv[1])
+CLIPImageProcessor().save_pretrained(sys.argv[1])
+pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+Image.fromarray(pixels).save(sys.argv[2])
+"""
 
 
 def run(command):
-    """Seconds and peak resident bytes of a process; its output is discarded, a failure stops everything."""
+    """Seconds and peak resident bytes of a process; its output is discarded, a failure stops everything.
+
+    A child's peak begins with this process's own size, so nothing large is imported here.
+    """
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    out, err = process.stdout.read(), process.stderr.read()
+    _, err = process.stdout.read(), process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - begin
     if status != 0:
         sys.exit(f"{command[0]} failed: {err.decode()[-500:]}")
-    return seconds, usage.ru_maxrss * 1024, out
+    return seconds, usage.ru_maxrss * 1024
 
 
 def main():
@@ -66,10 +67,9 @@ def main():
     a = parser.parse_args()
     work = Path(a.work or tempfile.mkdtemp())
     work.mkdir(parents=True, exist_ok=True)
-    if not (work / "model.safetensors").exists():
-        make_checkpoint(work)
     picture = work / "picture.png"
-    make_picture(picture)
+    if not picture.exists():
+        run([sys.executable, "-c", INPUTS, str(work), str(picture)])
     weights = (work / "model.safetensors").stat().st_size
     tandem = [a.tandem, "embed", "--model", str(work), "--device", "cpu", "--images", str(picture), "--quiet"]
     commands = {
@@ -80,7 +80,7 @@ def main():
     seconds, memory = {n: [] for n in commands}, {n: [] for n in commands}
     for i in range(a.runs + 1):  # the first round only fills the file cache
         for name, command in commands.items():
-            s, m, _ = run(command)
+            s, m = run(command)
             if i > 0:
                 seconds[name].append(s)
                 memory[name].append(m)
