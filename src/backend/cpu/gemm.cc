@@ -15,9 +15,16 @@ std::int64_t parts(std::int64_t n, std::int64_t size) {
   return (n + size - 1) / size;
 }
 
+/// Lines to ask for in every eighth step, so that `bytes` are there when the block ends. None where a block is too
+/// short for it, as its rows then hide nothing.
+int ahead_lines(const Kernels& kernels, const GemmBlock& g, std::int64_t bytes) {
+  const std::int64_t places = g.steps / kAheadSteps * parts(g.rows, kernels.max_rows);
+  return places == 0 ? 0 : static_cast<int>(std::min<std::int64_t>(parts(bytes / 64, places), 4 * kAheadSteps));
+}
+
 /// One panel for one group of rows, over all inputs.
 void run(const Kernels& kernels, const GemmCall& call, std::int64_t first, std::int64_t rows, std::int64_t p,
-         float* partial) {
+         std::int64_t next, float* partial) {
   const PackedWeight& w = *call.weight;
   const std::int64_t element = w.bf16() ? 2 : 4;
   const std::int64_t n = p * w.panel();
@@ -45,6 +52,13 @@ void run(const Kernels& kernels, const GemmCall& call, std::int64_t first, std::
     g.panel = panel + s0 * w.panel() * 4;
     g.steps = s1 - s0;
     g.first = b == 0, g.last = b + 1 == blocks;
+    if (!g.last || next >= 0) {
+      const std::int64_t ahead_steps = g.last ? parts(steps, blocks) : steps * (b + 2) / blocks - s1;
+      g.ahead = g.last ? w.data() + next * w.panel_bytes() : panel + s1 * w.panel() * 4;
+      g.ahead_lines = ahead_lines(kernels, g, ahead_steps * w.panel() * 4);
+    } else {
+      g.ahead = nullptr, g.ahead_lines = 0;
+    }
     g.odd_tail = g.last && w.bf16() && w.inputs() % 2 != 0;
     (w.bf16() ? kernels.gemm_bf16 : kernels.gemm_f32)(g);
   }
@@ -66,7 +80,9 @@ void gemm(const Kernels& kernels, Workspace& workspace, Team& team, const GemmCa
   workspace.reserve(static_cast<std::size_t>(kRows * w.panel()) * sizeof(float));
   team.run(tasks, call.rows * w.outputs() * w.inputs() <= kSmall, [&](std::int64_t t, int thread) {
     const std::int64_t chunk = t / panels, first = call.rows * chunk / chunks;
-    run(kernels, call, first, call.rows * (chunk + 1) / chunks - first, t % panels,
+    // Threads take turns, more or less: this one's next panel is as many further as there are threads.
+    const std::int64_t p = t % panels, then = t + team.threads(), next = then < tasks ? then % panels : -1;
+    run(kernels, call, first, call.rows * (chunk + 1) / chunks - first, p, next == p ? -1 : next,
         reinterpret_cast<float*>(workspace.of(thread)));
   });
 }

@@ -10,6 +10,8 @@ namespace tandem::backend::cpu {
 /// Numbers of backend.h's ActivationFn, which these files do not include.
 enum : int { kNoActivation = 0, kQuickGelu = 1, kGeluErf = 2, kGeluTanh = 3 };
 
+constexpr int kAheadSteps = 8;
+
 /// Rows x one panel of packed weights. A panel holds `Kernels::panel` outputs: for every step (one float32, or a pair
 /// of bf16, of the inputs) the values of all its outputs side by side, zero beyond the last output.
 struct GemmBlock {
@@ -23,6 +25,11 @@ struct GemmBlock {
   float* partial;    ///< [rows, panel]
   std::int64_t rows;
   int columns;  ///< valid outputs of this panel
+
+  /// What is read next, brought into the second-level cache meanwhile: for every kAheadSteps steps of every group of
+  /// rows so many lines of 64 bytes. Processors' own prefetchers notice a new panel only when it is waited for.
+  const void* ahead;
+  int ahead_lines;
 
   // What happens to it last: out = fn(partial * row_scale + bias) + residual
   const float* bias;       ///< [columns] or null
