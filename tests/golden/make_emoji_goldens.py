@@ -8,6 +8,7 @@ torchvision), and for eight texts: the vision or text width's pooled features (a
 projection) and the projected embedding, neither normalised, computed in float32 on the stored fp16 weights; token ids
 with start and end and without padding; and the scale of the logits. `model_sha256` says which weights these belong to.
 """
+
 import hashlib
 import json
 from pathlib import Path
@@ -21,8 +22,16 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "emoji"
-TEXTS = ["red heart", "a photo of a pizza", "here you can see a flag of são tomé & príncipe", "a dog left of a red apple",
-         "three snowmen on a blue background", "money", "", "KEYCAP: 3 " + "and a very long text that must be cut " * 6]
+TEXTS = [
+    "red heart",
+    "a photo of a pizza",
+    "here you can see a flag of são tomé & príncipe",
+    "a dog left of a red apple",
+    "three snowmen on a blue background",
+    "money",
+    "",
+    "KEYCAP: 3 " + "and a very long text that must be cut " * 6,
+]
 
 
 def numbers(row):
@@ -37,23 +46,39 @@ def main():
     tokenizer = CLIPTokenizer.from_pretrained(MODEL)
     pictures = sorted(p for p in (MODEL / "test_sample").rglob("*") if p.suffix in (".jpg", ".png"))
     chosen = pictures[:: len(pictures) // 8][:8]
-    golden = {"made_with": {"torch": torch.__version__, "transformers": transformers.__version__},
-              "model_sha256": hashlib.sha256((MODEL / "model.safetensors").read_bytes()).hexdigest(),
-              "logit_scale": float(model.logit_scale.exp()), "images": [], "texts": []}
+    golden = {
+        "made_with": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "model_sha256": hashlib.sha256((MODEL / "model.safetensors").read_bytes()).hexdigest(),
+        "logit_scale": float(model.logit_scale.exp()),
+        "images": [],
+        "texts": [],
+    }
     for path in chosen:
         entry = {"file": path.relative_to(ROOT).as_posix()}
         for reference, kind in (("hf", CLIPImageProcessorPil), ("hf-fast", CLIPImageProcessor)):
-            pixels = kind.from_pretrained(MODEL)(images=Image.open(path).convert("RGB"), return_tensors="pt")["pixel_values"]
+            pixels = kind.from_pretrained(MODEL)(images=Image.open(path).convert("RGB"), return_tensors="pt")[
+                "pixel_values"
+            ]
             pooled = model.vision_model(pixel_values=pixels).pooler_output
             entry[reference] = {"pooled": numbers(pooled[0]), "projected": numbers(model.visual_projection(pooled)[0])}
         golden["images"].append(entry)
     for text in TEXTS:
         ids = tokenizer(text, truncation=True, max_length=32, return_tensors="pt")["input_ids"]
         pooled = model.text_model(input_ids=ids).pooler_output
-        golden["texts"].append({"text": text, "ids": ids[0].tolist(), "pooled": numbers(pooled[0]),
-                                "projected": numbers(model.text_projection(pooled)[0])})
+        golden["texts"].append(
+            {
+                "text": text,
+                "ids": ids[0].tolist(),
+                "pooled": numbers(pooled[0]),
+                "projected": numbers(model.text_projection(pooled)[0]),
+            }
+        )
     out = Path(__file__).with_name("emoji_embeddings.json")
-    lines = json.dumps(golden, ensure_ascii=False, separators=(",", ":")).replace('{"file"', '\n{"file"').replace('{"text"', '\n{"text"')
+    lines = (
+        json.dumps(golden, ensure_ascii=False, separators=(",", ":"))
+        .replace('{"file"', '\n{"file"')
+        .replace('{"text"', '\n{"text"')
+    )
     out.write_text(lines + "\n", encoding="utf-8")
     print(f"{out}: {out.stat().st_size:,} bytes, {len(golden['images'])} pictures, {len(golden['texts'])} texts")
 

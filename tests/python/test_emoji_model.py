@@ -1,4 +1,5 @@
 """The shipped emoji model through the program: transformers' vectors, and names for the labelled sample."""
+
 import hashlib
 import json
 import sys
@@ -33,11 +34,23 @@ def names(tmp_path_factory):
 def right(tandem, names, folder, labels):
     """Labels whose picture gets a name that draws it, as the first of all names."""
     known = names.read_text(encoding="utf-8").splitlines()
-    ran = tandem("classify", "--json", "--top", 1, "--labels-file", names, "--template", "{}",
-                 *[folder / label["file"] for label in labels])
+    ran = tandem(
+        "classify",
+        "--json",
+        "--top",
+        1,
+        "--labels-file",
+        names,
+        "--template",
+        "{}",
+        *[folder / label["file"] for label in labels],
+    )
     assert ran.code == 0, ran.err
-    return [label for label, row in zip(labels, ran.rows, strict=True)
-            if row["labels"][0]["label"] in {known[index] for index in label["accepted"]}]
+    return [
+        label
+        for label, row in zip(labels, ran.rows, strict=True)
+        if row["labels"][0]["label"] in {known[index] for index in label["accepted"]}
+    ]
 
 
 def test_goldens_belong_to_the_shipped_weights():
@@ -48,8 +61,19 @@ def test_goldens_belong_to_the_shipped_weights():
 @pytest.mark.parametrize("reference", ["hf", "hf-fast"])
 def test_pictures_get_transformers_vectors(tandem, reference, feature):
     files = [ROOT / image["file"] for image in GOLDEN["images"]]
-    ran = tandem("embed", "--json", "--reference", reference, "--feature", feature, "--no-normalize", "--precision", "fp32",
-                 "--images", *files)
+    ran = tandem(
+        "embed",
+        "--json",
+        "--reference",
+        reference,
+        "--feature",
+        feature,
+        "--no-normalize",
+        "--precision",
+        "fp32",
+        "--images",
+        *files,
+    )
     assert ran.code == 0, ran.err
     for row, image in zip(ran.rows, GOLDEN["images"], strict=True):
         close(row["embedding"], image[reference][feature])

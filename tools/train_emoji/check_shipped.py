@@ -29,13 +29,17 @@ class Shipped:
         self.tokenizer = CLIPTokenizer.from_pretrained(folder)
         self.processor = CLIPImageProcessor.from_pretrained(folder)
         self.dtype = dtype
-        self.names = [entry["name"] for entry in json.loads((folder / "names.json").read_text(encoding="utf-8"))["emoji"]]
+        self.names = [
+            entry["name"] for entry in json.loads((folder / "names.json").read_text(encoding="utf-8"))["emoji"]
+        ]
 
     @torch.no_grad()
     def texts(self, texts):
         rows = []
         for start in range(0, len(texts), 512):
-            ids = self.tokenizer(texts[start:start + 512], padding=True, truncation=True, max_length=32, return_tensors="pt")
+            ids = self.tokenizer(
+                texts[start : start + 512], padding=True, truncation=True, max_length=32, return_tensors="pt"
+            )
             output = self.model.text_model(**ids)
             rows.append(self.model.text_projection(output.pooler_output))
         return torch.nn.functional.normalize(torch.cat(rows).double(), dim=-1)
@@ -68,15 +72,20 @@ def accuracy(image, text, accepted):
 
 def measure_test_set(shipped, folder):
     labels = [json.loads(line) for line in (folder / "labels.jsonl").read_text(encoding="utf-8").splitlines()]
-    texts = {phrasing: shipped.texts([phrasing.replace("{}", name) for name in shipped.names]) for phrasing in PHRASINGS}
+    texts = {
+        phrasing: shipped.texts([phrasing.replace("{}", name) for name in shipped.names]) for phrasing in PHRASINGS
+    }
     table = {}
     for split in dict.fromkeys(label["split"] for label in labels):
         chosen = [label for label in labels if label["split"] == split]
         image = shipped.images(Image.open(folder / label["file"]) for label in chosen)
         accepted = [set(label["accepted"]) for label in chosen]
         for phrasing, text in texts.items():
-            table[f"{split} | {phrasing}"] = accuracy(image, text, accepted)
-            print(f"{split:10} {phrasing:24} top-1 {table[f'{split} | {phrasing}'][0]:.4f}  top-5 {table[f'{split} | {phrasing}'][1]:.4f}", flush=True)
+            figures = table[f"{split} | {phrasing}"] = accuracy(image, text, accepted)
+            print(
+                f"{split:10} {phrasing:24} top-1 {figures[0]:.4f}  top-5 {figures[1]:.4f}",
+                flush=True,
+            )
     return table
 
 

@@ -47,7 +47,9 @@ class Checker:
 
     @torch.no_grad()
     def texts(self, model, texts):
-        ids = torch.tensor([self.tokenizer.encode_for_model(text, caption_writing.CONTEXT) for text in texts], device=self.device)
+        ids = torch.tensor(
+            [self.tokenizer.encode_for_model(text, caption_writing.CONTEXT) for text in texts], device=self.device
+        )
         return torch.cat([model.encode_text(part) for part in ids.split(4096)])
 
     @torch.no_grad()
@@ -57,9 +59,10 @@ class Checker:
         rows = []
         generator = self.generator(number)
         for part in glyph.split(2048):
-            scenes = self.sampler.sample(len(part) + len(part) % 2, recipe, generator,
-                                         torch.cat([part, part[:len(part) % 2]]))
-            rows.append(model.encode_image(self.renderer.render(scenes, recipe, generator).float())[:len(part)])
+            scenes = self.sampler.sample(
+                len(part) + len(part) % 2, recipe, generator, torch.cat([part, part[: len(part) % 2]])
+            )
+            rows.append(model.encode_image(self.renderer.render(scenes, recipe, generator).float())[: len(part)])
         return torch.cat(rows), glyph
 
     def top(self, image, glyph, names, k=1):
@@ -70,7 +73,9 @@ class Checker:
     def quick(self, model, limit=None):
         plain = self.texts(model, self.names)
         figures = {}
-        for number, (name, recipe) in enumerate({"medium": scene_types.MEDIUM, "hard": scene_types.HARD, "grey": scene_types.GREY_MEDIUM}.items()):
+        for number, (name, recipe) in enumerate(
+            {"medium": scene_types.MEDIUM, "hard": scene_types.HARD, "grey": scene_types.GREY_MEDIUM}.items()
+        ):
             image, glyph = self.pictures(model, recipe, number, limit=limit)
             figures[name] = round(self.top(image, glyph, plain), 4)
             if name == "medium":
@@ -82,17 +87,28 @@ class Checker:
         plain = self.texts(model, self.names)
         figures = {}
         sets = {}
-        for number, (name, recipe) in enumerate({"easy": scene_types.EASY, "medium": scene_types.MEDIUM, "hard": scene_types.HARD,
-                                                 "grey": scene_types.GREY_MEDIUM}.items(), 10):
+        for number, (name, recipe) in enumerate(
+            {
+                "easy": scene_types.EASY,
+                "medium": scene_types.MEDIUM,
+                "hard": scene_types.HARD,
+                "grey": scene_types.GREY_MEDIUM,
+            }.items(),
+            10,
+        ):
             sets[name] = image, glyph = self.pictures(model, recipe, number, copies)
             figures[f"{name}, plain name"] = self.top(image, glyph, plain)
             figures[f"{name}, plain name, top-5"] = self.top(image, glyph, plain, 5)
         medium = sets["medium"]
         for frame in ("here you can see a {}", "a photo of a {}"):
-            figures[f"medium, \"{frame}\""] = self.top(*medium, self.texts(model, [frame.replace("{}", name) for name in self.names]))
+            figures[f'medium, "{frame}"'] = self.top(
+                *medium, self.texts(model, [frame.replace("{}", name) for name in self.names])
+            )
         scores = []
         for frame in held_out_frames():
-            scores.append((self.top(*medium, self.texts(model, [frame.replace("{}", name) for name in self.names])), frame))
+            scores.append(
+                (self.top(*medium, self.texts(model, [frame.replace("{}", name) for name in self.names])), frame)
+            )
         figures["medium, held-out frames, mean"] = sum(score for score, _ in scores) / len(scores)
         figures["medium, held-out frames, worst"], figures["worst frame"] = min(scores)
         figures["held-out frames"] = len(scores)
@@ -100,7 +116,7 @@ class Checker:
         return {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
 
     def keywords(self, model):
-        """Keyword → the clean picture of a glyph that has the keyword (every keyword that is no name, and those that are)."""
+        """Keyword → the clean picture of a glyph that has the keyword or is called so."""
         image, _ = self.pictures(model, scene_types.EASY, 30)
         concepts = self.writer.concepts
         listed = sorted({concept for row in concepts.listed for concept in row})
@@ -109,10 +125,17 @@ class Checker:
             right[row, glyph] = True
             right[glyph, glyph] = True  # the keyword may also be a glyph's name
         right = right[listed].to(self.device)
-        best = (self.texts(model, [concepts.texts[concept] for concept in listed]).double() @ image.double().T).topk(5, 1).indices
+        best = (
+            (self.texts(model, [concepts.texts[concept] for concept in listed]).double() @ image.double().T)
+            .topk(5, 1)
+            .indices
+        )
         hits = right.gather(1, best)
-        return {"keywords": len(listed), "keyword to glyph, top-1": float(hits[:, 0].float().mean()),
-                "keyword to glyph, top-5": float(hits.any(1).float().mean())}
+        return {
+            "keywords": len(listed),
+            "keyword to glyph, top-1": float(hits[:, 0].float().mean()),
+            "keyword to glyph, top-5": float(hits.any(1).float().mean()),
+        }
 
     @torch.no_grad()
     def relations(self, model, rows=4096):
@@ -129,7 +152,9 @@ class Checker:
                 a, b = b, a
             right.append(f"{a} left of {b}")
             wrong.append(f"{b} left of {a}")
-        good = (image[use].double() * self.texts(model, right)).sum(1) > (image[use].double() * self.texts(model, wrong)).sum(1)
+        good = (image[use].double() * self.texts(model, right)).sum(1) > (
+            image[use].double() * self.texts(model, wrong)
+        ).sum(1)
         return {"A left of B against B left of A": float(good.float().mean()), "relations": len(use)}
 
     @torch.no_grad()
@@ -145,8 +170,10 @@ class Checker:
         similar = image.double() @ self.texts(model, texts).double().T
         truth = torch.arange(rows, device=self.device)
         # Swapped twins do not exist here, but two pictures may hold the same glyphs: either is then right.
-        return {"retrieval, image to text": float((similar.argmax(1) == truth).float().mean()),
-                "retrieval, text to image": float((similar.argmax(0) == truth).float().mean())}
+        return {
+            "retrieval, image to text": float((similar.argmax(1) == truth).float().mean()),
+            "retrieval, text to image": float((similar.argmax(0) == truth).float().mean()),
+        }
 
 
 def build(pack, device):
@@ -154,7 +181,9 @@ def build(pack, device):
     tokenizer = vocabulary.Tokenizer.from_folder(pack)
     sampler = scene_types.SceneSampler(entries, owner, kinds, device)
     renderer = render.Renderer(tiles, sampler, device)
-    return Checker(entries, tokenizer, sampler, renderer, caption_writing.CaptionWriter(entries, tokenizer, device), device)
+    return Checker(
+        entries, tokenizer, sampler, renderer, caption_writing.CaptionWriter(entries, tokenizer, device), device
+    )
 
 
 def main():

@@ -83,9 +83,14 @@ def load_entries(cldr=CLDR, emoji_test=EMOJI_TEST):
             continue
         name = clean_name(names.get(base, test_name))
         words = [clean_name(word) for word in keywords.get(base, [])]
-        entry = {"text": text, "codes": "-".join(f"{code:X}" for code in codes), "name": name, "group": group,
-                 "keywords": sorted({word for word in words if word != name and re.search(r"[a-z0-9]", word)}),
-                 "tones": []}
+        entry = {
+            "text": text,
+            "codes": "-".join(f"{code:X}" for code in codes),
+            "name": name,
+            "group": group,
+            "keywords": sorted({word for word in words if word != name and re.search(r"[a-z0-9]", word)}),
+            "tones": [],
+        }
         by_base[base] = entry
         entries.append(entry)
     for base, text in toned:
@@ -100,7 +105,9 @@ def load_entries(cldr=CLDR, emoji_test=EMOJI_TEST):
 def open_noto(path=NOTO):
     """The colour bitmap font; joined sequences and flags need Pillow's raqm layout."""
     if not features.check("raqm"):
-        raise SystemExit("Pillow has no raqm layout here: joined emoji and flags cannot be drawn; install a Pillow with raqm")
+        raise SystemExit(
+            "Pillow has no raqm layout here: joined emoji and flags cannot be drawn; install a Pillow with raqm"
+        )
     return ImageFont.truetype(str(path), 109, layout_engine=ImageFont.Layout.RAQM)
 
 
@@ -110,8 +117,12 @@ def draw_noto(font, text):
     if box[2] - box[0] > STRIKE or box[2] <= box[0]:
         return None  # a sequence that the font does not join comes out side by side
     tile = Image.new("RGBA", (STRIKE, STRIKE))
-    ImageDraw.Draw(tile).text((-box[0] + (STRIKE - (box[2] - box[0])) // 2, -box[1] + (STRIKE - (box[3] - box[1])) // 2),
-                              text, font=font, embedded_color=True)
+    ImageDraw.Draw(tile).text(
+        (-box[0] + (STRIKE - (box[2] - box[0])) // 2, -box[1] + (STRIKE - (box[3] - box[1])) // 2),
+        text,
+        font=font,
+        embedded_color=True,
+    )
     return tile if tile.getbbox() else None
 
 
@@ -211,11 +222,16 @@ def write_pack(folder):
     folder.mkdir(parents=True, exist_ok=True)
     # Alpha is stored as grey below the colour: one lossless RGB picture, so that no encoder "cleans" hidden pixels.
     sheet = to_sheet(tiles, SHEET_COLUMNS)
-    Image.fromarray(np.ascontiguousarray(sheet[..., :3])).save(folder / "colour.webp", lossless=True, method=3, quality=40)
+    Image.fromarray(np.ascontiguousarray(sheet[..., :3])).save(
+        folder / "colour.webp", lossless=True, method=3, quality=40
+    )
     Image.fromarray(np.ascontiguousarray(sheet[..., 3])).save(folder / "alpha.png", optimize=True)
-    (folder / "glyphs.json").write_text(json.dumps({"tile": TILE, "entries": entries, "owner": owner, "kind": kind},
-                                                   ensure_ascii=False))
-    print(f"{len(entries)} emoji, {len(tiles)} drawings: " + ", ".join(f"{k} {kind.count(k)}" for k in sorted(set(kind))))
+    (folder / "glyphs.json").write_text(
+        json.dumps({"tile": TILE, "entries": entries, "owner": owner, "kind": kind}, ensure_ascii=False)
+    )
+    print(
+        f"{len(entries)} emoji, {len(tiles)} drawings: " + ", ".join(f"{k} {kind.count(k)}" for k in sorted(set(kind)))
+    )
 
 
 def read_pack(folder):
@@ -223,7 +239,10 @@ def read_pack(folder):
     folder = pathlib.Path(folder)
     about = json.loads((folder / "glyphs.json").read_text())
     Image.MAX_IMAGE_PIXELS = None
-    colour, alpha = np.asarray(Image.open(folder / "colour.webp").convert("RGB")), np.asarray(Image.open(folder / "alpha.png"))
+    colour, alpha = (
+        np.asarray(Image.open(folder / "colour.webp").convert("RGB")),
+        np.asarray(Image.open(folder / "alpha.png")),
+    )
     tiles = from_sheet(np.concatenate([colour, alpha[..., None]], -1), about["tile"], len(about["owner"]))
     return about["entries"], tiles, about["owner"], about["kind"]
 
@@ -233,18 +252,27 @@ def write_shipped(folder):
     folder.mkdir(parents=True, exist_ok=True)
     small = []
     for tile in tiles:
-        planes = [Image.fromarray(tile[..., plane]).resize((SHIP_TILE, SHIP_TILE), Image.Resampling.LANCZOS) for plane in range(4)]
+        planes = [
+            Image.fromarray(tile[..., plane]).resize((SHIP_TILE, SHIP_TILE), Image.Resampling.LANCZOS)
+            for plane in range(4)
+        ]
         pixels = np.stack([np.asarray(plane) for plane in planes], -1).astype(np.float32)
         alpha = np.maximum(pixels[..., 3:], 1)
         pixels[..., :3] = np.minimum(pixels[..., :3] * 255 / alpha, 255)  # web pages and Pillow want straight alpha
         small.append(np.rint(pixels).astype(np.uint8))
     columns = 44
-    Image.fromarray(to_sheet(np.stack(small), columns)).save(folder / "glyphs.webp", quality=82, method=6, alpha_quality=90)
-    names = [{"emoji": e["text"], "codes": e["codes"], "name": e["name"], "keywords": e["keywords"], "class": e["class"]}
-             for e in entries]
+    Image.fromarray(to_sheet(np.stack(small), columns)).save(
+        folder / "glyphs.webp", quality=82, method=6, alpha_quality=90
+    )
+    names = [
+        {"emoji": e["text"], "codes": e["codes"], "name": e["name"], "keywords": e["keywords"], "class": e["class"]}
+        for e in entries
+    ]
     lines = ",\n".join(json.dumps(name, ensure_ascii=False) for name in names)
-    (folder / "names.json").write_text(f'{{"sheet": "glyphs.webp", "tile": {SHIP_TILE}, "columns": {columns}, "emoji": [\n{lines}\n]}}\n',
-                                       encoding="utf-8")
+    (folder / "names.json").write_text(
+        f'{{"sheet": "glyphs.webp", "tile": {SHIP_TILE}, "columns": {columns}, "emoji": [\n{lines}\n]}}\n',
+        encoding="utf-8",
+    )
 
 
 def main():

@@ -4,7 +4,7 @@
     python make_testset.py OUT_DIR --splits grey,hard --per-split 200 --seed 7
 
 It shares no drawing code with the training renderer. Drawings come from the Noto Color Emoji font where it is
-installed (`--source font`), otherwise from the glyph sheet in the model's folder (`--source sheet`). Beside the pictures
+installed (`--source font`), otherwise from the sheet in the model's folder (`--source sheet`). Beside the pictures
 it writes labels.jsonl, one line a picture: file, split, label (the name), index (line of names.txt), codes, and
 accepted (indices of the names that draw exactly the same picture); names.txt holds the labels for `classify`.
 """
@@ -34,15 +34,19 @@ def font_tiles(emoji):
     for entry in emoji:
         tile = Image.new("RGBA", (136, 136))
         left, top, right, bottom = font.getbbox(entry["emoji"])
-        ImageDraw.Draw(tile).text(((136 - right - left) / 2, (136 - bottom - top) / 2), entry["emoji"], font=font, embedded_color=True)
+        ImageDraw.Draw(tile).text(
+            ((136 - right - left) / 2, (136 - bottom - top) / 2), entry["emoji"], font=font, embedded_color=True
+        )
         tiles.append(tile)
     return tiles
 
 
 def sheet_tiles(about, folder):
     sheet, side, columns = Image.open(folder / about["sheet"]).convert("RGBA"), about["tile"], about["columns"]
-    return [sheet.crop((column * side, row * side, (column + 1) * side, (row + 1) * side))
-            for row, column in (divmod(index, columns) for index in range(len(about["emoji"])))]
+    return [
+        sheet.crop((column * side, row * side, (column + 1) * side, (row + 1) * side))
+        for row, column in (divmod(index, columns) for index in range(len(about["emoji"])))
+    ]
 
 
 def load_tiles(source, folder=MODEL):
@@ -68,14 +72,18 @@ def background(random, kind, tiles):
         return Image.new("RGB", (SIDE, SIDE), tuple(map(int, colours[0])))
     if kind == "noise":
         cells = int(random.choice([2, 4, 8]))
-        return Image.fromarray(random.integers(0, 256, (cells, cells, 3), np.uint8)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        return Image.fromarray(random.integers(0, 256, (cells, cells, 3), np.uint8)).resize(
+            (SIDE, SIDE), Image.Resampling.BICUBIC
+        )
     if kind == "clutter":
         page = Image.new("RGB", (SIDE, SIDE), tuple(map(int, colours[0])))
         for _ in range(2):
             side = int(random.integers(330, 900))
             piece = scaled(tiles[random.integers(len(tiles))], side, float(random.uniform(-180, 180)))
             page.paste(piece, tuple(int(value) for value in random.integers(-side + 80, SIDE - 80, 2)), piece)
-        return Image.blend(page, Image.new("RGB", (SIDE, SIDE), tuple(map(int, colours[1]))), float(random.uniform(0.15, 0.55)))
+        return Image.blend(
+            page, Image.new("RGB", (SIDE, SIDE), tuple(map(int, colours[1]))), float(random.uniform(0.15, 0.55))
+        )
     angle = random.uniform(0, 2 * math.pi)
     y, x = np.mgrid[0:SIDE, 0:SIDE] / SIDE - 0.5
     ramp = x * math.cos(angle) + y * math.sin(angle)
@@ -108,13 +116,31 @@ def compose(random, split, tile, tiles):
         page = Image.new("RGB", (SIDE, SIDE), tuple(map(int, random.integers(0, 60, 3))))
         part, angle, place, quality = random.uniform(0.4, 0.95), 0.0, 1.0, 90
     elif split == "tilted":
-        part, angle, place, page, quality = random.uniform(0.5, 0.9), random.uniform(-20, 20), 1.0, background(random, "gradient", tiles), 90
+        part, angle, place, page, quality = (
+            random.uniform(0.5, 0.9),
+            random.uniform(-20, 20),
+            1.0,
+            background(random, "gradient", tiles),
+            90,
+        )
     elif split == "hard":
         kind = random.choice(["solid", "gradient", "noise", "split", "clutter"], p=[0.1, 0.15, 0.25, 0.2, 0.3])
-        part, angle, place, page, quality = random.uniform(0.18, 0.5), random.uniform(-18, 18), 1.0, background(random, kind, tiles), int(random.integers(25, 81))
+        part, angle, place, page, quality = (
+            random.uniform(0.18, 0.5),
+            random.uniform(-18, 18),
+            1.0,
+            background(random, kind, tiles),
+            int(random.integers(25, 81)),
+        )
     else:  # medium, grey, photo, png
         kind = random.choice(["solid", "gradient", "noise", "split", "clutter"], p=[0.35, 0.2, 0.15, 0.15, 0.15])
-        part, angle, place, page, quality = random.uniform(0.35, 0.95), random.uniform(-10, 10), 1.0, background(random, kind, tiles), int(random.integers(50, 96))
+        part, angle, place, page, quality = (
+            random.uniform(0.35, 0.95),
+            random.uniform(-10, 10),
+            1.0,
+            background(random, kind, tiles),
+            int(random.integers(50, 96)),
+        )
     side = max(8, round(part * SIDE))
     drawing = scaled(tile, side, float(angle))
     room = (SIDE - side) / 2
@@ -127,7 +153,11 @@ def compose(random, split, tile, tiles):
     if split == "grey":
         page = page.convert("L")
     if split == "photo":  # a wide or tall picture: the crop must find the glyph in the middle
-        wide = Image.new("RGB", (SIDE + 96, SIDE) if random.random() < 0.5 else (SIDE, SIDE + 96), tuple(map(int, random.integers(0, 256, 3))))
+        wide = Image.new(
+            "RGB",
+            (SIDE + 96, SIDE) if random.random() < 0.5 else (SIDE, SIDE + 96),
+            tuple(map(int, random.integers(0, 256, 3))),
+        )
         wide.paste(page, ((wide.width - SIDE) // 2, (wide.height - SIDE) // 2))
         page = wide
     return page, None if split == "png" else quality
@@ -170,11 +200,15 @@ def make(folder, splits=SPLITS, per_split=None, seed=20240229, source="auto", mo
         count = per_split or len(emoji)
         order = np.random.default_rng([seed, SPLITS.index(split)]).permutation(len(emoji))
         jobs += [(split, number, int(order[number % len(emoji)])) for number in range(count)]
-    with multiprocessing.get_context("fork").Pool(processes, _prepare, (source, model, folder, seed, per_split)) as pool:
+    with multiprocessing.get_context("fork").Pool(
+        processes, _prepare, (source, model, folder, seed, per_split)
+    ) as pool:
         labels = pool.map(_draw, jobs, chunksize=64)
     for label in labels:
         label["accepted"] = same[emoji[label["index"]]["class"]]
-    (folder / "labels.jsonl").write_text("".join(json.dumps(label, ensure_ascii=False) + "\n" for label in labels), encoding="utf-8")
+    (folder / "labels.jsonl").write_text(
+        "".join(json.dumps(label, ensure_ascii=False) + "\n" for label in labels), encoding="utf-8"
+    )
     (folder / "names.txt").write_text("".join(entry["name"] + "\n" for entry in emoji), encoding="utf-8")
     return labels
 
@@ -193,7 +227,9 @@ def main():
     if unknown := [split for split in splits if split not in SPLITS]:
         parser.error(f"unknown split {unknown[0]!r}; there are {', '.join(SPLITS)}")
     started = time.time()
-    labels = make(options.folder, splits, options.per_split, options.seed, options.source, options.model, options.processes)
+    labels = make(
+        options.folder, splits, options.per_split, options.seed, options.source, options.model, options.processes
+    )
     print(f"{len(labels)} pictures in {time.time() - started:.0f} s: {options.folder}")
 
 

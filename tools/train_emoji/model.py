@@ -23,8 +23,12 @@ class Block(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width, EPSILON), nn.LayerNorm(width, EPSILON)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        for linear, spread in ((self.qkv, width**-0.5), (self.out, (2 * layers * width) ** -0.5),
-                               (self.fc1, (2 * width) ** -0.5), (self.fc2, (2 * layers * width) ** -0.5)):
+        for linear, spread in (
+            (self.qkv, width**-0.5),
+            (self.out, (2 * layers * width) ** -0.5),
+            (self.fc1, (2 * width) ** -0.5),
+            (self.fc2, (2 * layers * width) ** -0.5),
+        ):
             nn.init.normal_(linear.weight, std=spread)
             nn.init.zeros_(linear.bias)
 
@@ -38,7 +42,7 @@ class Block(nn.Module):
 
 
 class Clip(nn.Module):
-    """encode_image: pixels [n, 3, 128, 128] in 0..1; encode_text: ids [n, 32]; both give unit rows [n, 256] in float32."""
+    """encode_image: pixels [n, 3, 128, 128] in 0..1; encode_text: ids [n, 32]; both: unit rows [n, 256], float32."""
 
     def __init__(self):
         super().__init__()
@@ -47,7 +51,9 @@ class Clip(nn.Module):
         self.class_token = nn.Parameter(torch.randn(width) * width**-0.5)
         self.image_position = nn.Parameter(torch.randn(1 + (IMAGE_SIDE // PATCH) ** 2, width) * width**-0.5)
         self.norm_pre, self.norm_post = nn.LayerNorm(width, EPSILON), nn.LayerNorm(width, EPSILON)
-        self.vision = nn.ModuleList(Block(width, VISION["heads"], VISION["layers"], False) for _ in range(VISION["layers"]))
+        self.vision = nn.ModuleList(
+            Block(width, VISION["heads"], VISION["layers"], False) for _ in range(VISION["layers"])
+        )
         self.image_projection = nn.Linear(width, EMBED, bias=False)
         self.token = nn.Embedding(vocabulary.VOCABULARY, text_width)
         self.text_position = nn.Parameter(torch.randn(CONTEXT, text_width) * 0.01)

@@ -18,9 +18,9 @@ def orthogonalise(matrices, steps=5):
 
 
 class Muon:
-    """Momentum .95 (Nesterov), 5 Newton–Schulz steps, update scaled by 0.2·sqrt(longer side), decoupled weight decay.
+    """Nesterov momentum, 5 Newton–Schulz steps, update scaled by 0.2·sqrt(longer side), decoupled decay.
 
-    Matrices of one shape are updated together; a weight that holds several matrices (query, key, value) counts as several.
+    Matrices of one shape are updated together; a weight that holds several (query, key, value) counts as several.
     """
 
     def __init__(self, weights, momentum=0.95, weight_decay=0.05):
@@ -28,8 +28,10 @@ class Muon:
         self.groups = {}
         for weight, parts in weights:
             self.groups.setdefault((weight.shape[0] // parts, weight.shape[1]), []).append((weight, parts))
-        self.buffers = {shape: torch.zeros(sum(parts for _, parts in group), *shape, device=group[0][0].device)
-                        for shape, group in self.groups.items()}
+        self.buffers = {
+            shape: torch.zeros(sum(parts for _, parts in group), *shape, device=group[0][0].device)
+            for shape, group in self.groups.items()
+        }
 
     @torch.no_grad()
     def step(self, rate):
@@ -41,7 +43,7 @@ class Muon:
             start = 0
             for weight, parts in group:
                 weight.mul_(1 - rate * self.weight_decay)
-                weight.sub_(update[start:start + parts].reshape(weight.shape))
+                weight.sub_(update[start : start + parts].reshape(weight.shape))
                 start += parts
 
     def state_dict(self):

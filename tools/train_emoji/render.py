@@ -17,10 +17,100 @@ LEVEL_START = (0, 128 * 128, 128 * 128 + 64 * 64, 128 * 128 + 64 * 64 + 32 * 32)
 TEXELS = sum(side * side for side in LEVELS)
 
 # The example tables of the JPEG standard (ITU-T T.81, annex K).
-LUMINANCE = [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80,
-             62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98,
-             112, 100, 103, 99]
-CHROMINANCE = [17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99, 47, 66] + [99] * 38
+LUMINANCE = [
+    16,
+    11,
+    10,
+    16,
+    24,
+    40,
+    51,
+    61,
+    12,
+    12,
+    14,
+    19,
+    26,
+    58,
+    60,
+    55,
+    14,
+    13,
+    16,
+    24,
+    40,
+    57,
+    69,
+    56,
+    14,
+    17,
+    22,
+    29,
+    51,
+    87,
+    80,
+    62,
+    18,
+    22,
+    37,
+    56,
+    68,
+    109,
+    103,
+    77,
+    24,
+    35,
+    55,
+    64,
+    81,
+    104,
+    113,
+    92,
+    49,
+    64,
+    78,
+    87,
+    103,
+    121,
+    120,
+    101,
+    72,
+    92,
+    95,
+    98,
+    112,
+    100,
+    103,
+    99,
+]
+CHROMINANCE = [
+    17,
+    18,
+    24,
+    47,
+    99,
+    99,
+    99,
+    99,
+    18,
+    21,
+    26,
+    66,
+    99,
+    99,
+    99,
+    99,
+    24,
+    26,
+    56,
+    99,
+    99,
+    99,
+    99,
+    99,
+    47,
+    66,
+] + [99] * 38
 TO_YCC = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 
 
@@ -28,7 +118,7 @@ def build_pyramid(tiles, device):
     """uint8 tiles [n, 128, 128, 4] (premultiplied) → int32 [n · TEXELS], all levels of a drawing together."""
     packed = []
     for start in range(0, len(tiles), 256):
-        level = torch.from_numpy(tiles[start:start + 256]).to(device).permute(0, 3, 1, 2).float()
+        level = torch.from_numpy(tiles[start : start + 256]).to(device).permute(0, 3, 1, 2).float()
         rows = []
         for side in LEVELS:
             if level.shape[-1] != side:
@@ -59,7 +149,7 @@ def sample_layer(pyramid, drawing, level, side, u, v):
 
 
 def composite(pyramid, canvas, drawing, level, side, matrix, gain, warp):
-    """Draw layers over canvas [n, 3, S, S]. drawing, level, side [n, L]; matrix [n, L, 6]; gain [n, L, 3]; warp [n, 6]."""
+    """Draw over canvas [n, 3, S, S]: drawing, level, side [n, L]; matrix [n, L, 6]; gain [n, L, 3], warp [n, 6]."""
     steps = (torch.arange(SIDE, device=canvas.device, dtype=torch.float32) + 0.5) / SIDE
     x, y = steps[None, None, :], steps[None, :, None]
     bend = warp[:, :, None, None]
@@ -70,7 +160,9 @@ def composite(pyramid, canvas, drawing, level, side, matrix, gain, warp):
         m = matrix[:, layer, :, None, None]
         u = m[:, 0] * xs + m[:, 1] * ys + m[:, 2]
         v = m[:, 3] * xs + m[:, 4] * ys + m[:, 5]
-        r, g, b, a = sample_layer(pyramid, drawing[:, layer, None, None], level[:, layer, None, None], side[:, layer, None, None], u, v)
+        r, g, b, a = sample_layer(
+            pyramid, drawing[:, layer, None, None], level[:, layer, None, None], side[:, layer, None, None], u, v
+        )
         k = gain[:, layer, :, None, None]
         red = red * (1 - a) + torch.minimum(r * k[:, 0], a)
         green = green * (1 - a) + torch.minimum(g * k[:, 1], a)
@@ -105,11 +197,15 @@ class Renderer:
         self.to_ycc = TO_YCC.to(device)
         self.to_rgb = torch.linalg.inv(TO_YCC).to(device)
         self.cosines = cosine_matrix(device)
-        self.tables = torch.tensor([LUMINANCE, CHROMINANCE, CHROMINANCE], dtype=torch.float32, device=device).view(3, 8, 8)
+        self.tables = torch.tensor([LUMINANCE, CHROMINANCE, CHROMINANCE], dtype=torch.float32, device=device).view(
+            3, 8, 8
+        )
         steps = (torch.arange(SIDE, device=device) + 0.5) / SIDE
         self.grid_x, self.grid_y = steps[None, None, :] - 0.5, steps[None, :, None] - 0.5
-        self.low_grids = [functional.interpolate(torch.eye(cells)[None], SIDE, mode="linear", align_corners=True)[0].T.to(device)
-                          for cells in (3, 5, 9)]  # [S, cells]: bilinear enlargement as a product
+        self.low_grids = [
+            functional.interpolate(torch.eye(cells)[None], SIDE, mode="linear", align_corners=True)[0].T.to(device)
+            for cells in (3, 5, 9)
+        ]  # [S, cells]: bilinear enlargement as a product
         # Compiled for one number of rows, training's; other sizes are rare and run as they are.
         self.compiled_rows = compiled_rows
         self.compiled = torch.compile(composite, dynamic=False) if compiled_rows else composite
@@ -162,7 +258,7 @@ class Renderer:
         noisy = scenes.background_rows[scene_types.NOISE]
         third = max(1, -(-len(noisy) // 3))
         for at, spread in zip(range(0, len(noisy), third), self.low_grids):
-            chosen = noisy[at:at + third]
+            chosen = noisy[at : at + third]
             cells = spread.shape[1]
             drawn = (spread @ uniform(len(chosen), 3, cells, cells) @ spread.T).to(self.store)
             wanted = (scenes.background[chosen] == scene_types.NOISE).view(-1, 1, 1, 1)
@@ -179,11 +275,26 @@ class Renderer:
         drawing = (uniform(rows, layers) * self.drawings).long()
         size = uniform(rows, layers, low=1.5, high=4.0)
         x, y = uniform(rows, layers), uniform(rows, layers)
-        matrix = self._matrices(x, y, size, uniform(rows, layers, low=-math.pi, high=math.pi), torch.ones_like(x), torch.zeros_like(x),
-                                torch.ones_like(x))
+        matrix = self._matrices(
+            x,
+            y,
+            size,
+            uniform(rows, layers, low=-math.pi, high=math.pi),
+            torch.ones_like(x),
+            torch.zeros_like(x),
+            torch.ones_like(x),
+        )
         level = torch.zeros_like(drawing)
-        drawn = draw(self.pyramid, canvas, drawing, self.starts[level], self.levels[level], matrix,
-                          torch.ones(rows, layers, 3, device=self.device), torch.zeros(rows, 6, device=self.device))
+        drawn = draw(
+            self.pyramid,
+            canvas,
+            drawing,
+            self.starts[level],
+            self.levels[level],
+            matrix,
+            torch.ones(rows, layers, 3, device=self.device),
+            torch.zeros(rows, 6, device=self.device),
+        )
         fade = uniform(rows, 1, 1, 1, low=0.15, high=0.6).to(canvas.dtype)
         return drawn + (canvas - drawn) * fade
 
@@ -214,8 +325,17 @@ class Renderer:
         gain = 1 + uniform(rows, layers, 3, low=-1, high=1) * spread
         bends = (uniform(rows, 1) < recipe.warp).float()
         wave = uniform(rows, 6)
-        warp = torch.stack([bends[:, 0] * (wave[:, 0] - 0.5) * 0.07, 2 + 8 * wave[:, 1], 6.3 * wave[:, 2],
-                            bends[:, 0] * (wave[:, 3] - 0.5) * 0.07, 2 + 8 * wave[:, 4], 6.3 * wave[:, 5]], 1)
+        warp = torch.stack(
+            [
+                bends[:, 0] * (wave[:, 0] - 0.5) * 0.07,
+                2 + 8 * wave[:, 1],
+                6.3 * wave[:, 2],
+                bends[:, 0] * (wave[:, 3] - 0.5) * 0.07,
+                2 + 8 * wave[:, 4],
+                6.3 * wave[:, 5],
+            ],
+            1,
+        )
         return draw(self.pyramid, canvas, scenes.drawing, self.starts[level], self.levels[level], matrix, gain, warp)
 
     def _effects(self, pixels, scenes, uniform):

@@ -23,8 +23,10 @@ BLACK = list(phrases.COLOURS).index("black")
 GREY_COLOUR = list(phrases.COLOURS).index("grey")
 
 COLOUR_NAMES = re.compile(r"\b(red|orange|yellow|green|blue|purple|pink|brown|black|white|grey|light)\b")
-SIDED = re.compile(r"left|right|first|last|quarter|crescent|arrow|magnifying|clock|button|sign|east|west|"
-                   r"thirty|letter|symbol|keycap|back|fast|play|rewind|forward|hundred|scroll|memo|pencil")
+SIDED = re.compile(
+    r"left|right|first|last|quarter|crescent|arrow|magnifying|clock|button|sign|east|west|"
+    r"thirty|letter|symbol|keycap|back|fast|play|rewind|forward|hundred|scroll|memo|pencil"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,13 +54,64 @@ class Recipe:
     twins: bool = True
 
 
-EASY = Recipe(kinds=(1, 0, 0, 0), size=(0.6, 0.95), size_power=1, backgrounds=(1, 0, 0, 0, 0), angle=0, aspect=0, shear=0, flip=0,
-              gain=0, warp=0, effects=(0,) * 6, blur=0, noise=0, tone=0, jpeg=0, second_hand=0, twins=False)
-MEDIUM = Recipe(kinds=(1, 0, 0, 0), size=(0.35, 0.95), size_power=1, angle=10, aspect=0.1, shear=0.05, flip=0, gain=0.1, warp=0,
-                effects=(0,) * 6, blur=0.25, noise=0.25, tone=0.4, jpeg=0.5, jpeg_quality=(50, 95), second_hand=0, twins=False)
-HARD = Recipe(kinds=(1, 0, 0, 0), size=(0.18, 0.5), size_power=1, backgrounds=(0.1, 0.15, 0.25, 0.2, 0.3), angle=18, aspect=0.16,
-              shear=0.12, flip=0, gain=0.22, warp=0, effects=(0,) * 6, blur=0.5, noise=0.5, tone=0.8, jpeg=0.8, jpeg_quality=(25, 80),
-              second_hand=0, twins=False)
+EASY = Recipe(
+    kinds=(1, 0, 0, 0),
+    size=(0.6, 0.95),
+    size_power=1,
+    backgrounds=(1, 0, 0, 0, 0),
+    angle=0,
+    aspect=0,
+    shear=0,
+    flip=0,
+    gain=0,
+    warp=0,
+    effects=(0,) * 6,
+    blur=0,
+    noise=0,
+    tone=0,
+    jpeg=0,
+    second_hand=0,
+    twins=False,
+)
+MEDIUM = Recipe(
+    kinds=(1, 0, 0, 0),
+    size=(0.35, 0.95),
+    size_power=1,
+    angle=10,
+    aspect=0.1,
+    shear=0.05,
+    flip=0,
+    gain=0.1,
+    warp=0,
+    effects=(0,) * 6,
+    blur=0.25,
+    noise=0.25,
+    tone=0.4,
+    jpeg=0.5,
+    jpeg_quality=(50, 95),
+    second_hand=0,
+    twins=False,
+)
+HARD = Recipe(
+    kinds=(1, 0, 0, 0),
+    size=(0.18, 0.5),
+    size_power=1,
+    backgrounds=(0.1, 0.15, 0.25, 0.2, 0.3),
+    angle=18,
+    aspect=0.16,
+    shear=0.12,
+    flip=0,
+    gain=0.22,
+    warp=0,
+    effects=(0,) * 6,
+    blur=0.5,
+    noise=0.5,
+    tone=0.8,
+    jpeg=0.8,
+    jpeg_quality=(25, 80),
+    second_hand=0,
+    twins=False,
+)
 GREY_MEDIUM = dataclasses.replace(MEDIUM, effects=(0, 1, 0, 0, 0, 0))
 PAIRS = dataclasses.replace(MEDIUM, kinds=(0, 0, 1, 0), twins=True)
 MANY = dataclasses.replace(MEDIUM, kinds=(0, 0, 0.7, 0.3))
@@ -104,12 +157,26 @@ class SceneSampler:
             filled[owner[tile]] += 1
         self.drawings = table.to(device)
         self.drawing_count = count.to(device)
-        self.colour_bound = torch.tensor([bool(COLOUR_NAMES.search(entry["name"])) or entry["name"].startswith("flag of")
-                                          for entry in entries], device=device)
-        self.may_flip = torch.tensor([entry["group"] in ("Smileys & Emotion", "Animals & Nature", "Food & Drink", "Travel & Places",
-                                                         "Activities", "People & Body")
-                                      and not SIDED.search(" ".join([entry["name"], *entry["keywords"]])) for entry in entries],
-                                     device=device)
+        self.colour_bound = torch.tensor(
+            [bool(COLOUR_NAMES.search(entry["name"])) or entry["name"].startswith("flag of") for entry in entries],
+            device=device,
+        )
+        self.may_flip = torch.tensor(
+            [
+                entry["group"]
+                in (
+                    "Smileys & Emotion",
+                    "Animals & Nature",
+                    "Food & Drink",
+                    "Travel & Places",
+                    "Activities",
+                    "People & Body",
+                )
+                and not SIDED.search(" ".join([entry["name"], *entry["keywords"]]))
+                for entry in entries
+            ],
+            device=device,
+        )
         self.colours = COLOUR_TABLE.to(device)
 
         self.constants = {}
@@ -128,10 +195,12 @@ class SceneSampler:
 
         def choose(weights, count):
             edges = self._constant(tuple(weights)).cumsum(0)
-            return torch.searchsorted(edges / edges[-1], uniform(count).clamp(max=1 - 1e-6), right=True).clamp(max=len(weights) - 1)
+            return torch.searchsorted(edges / edges[-1], uniform(count).clamp(max=1 - 1e-6), right=True).clamp(
+                max=len(weights) - 1
+            )
 
         def shares(parts):
-            """A random split of the rows in fixed numbers (fixed shapes, no waiting for the device): types, rows by type."""
+            """The rows split at random in fixed numbers (fixed shapes, no waiting): types, and rows by type."""
             order = torch.rand(rows, device=self.device, generator=generator).argsort()
             edges = [round(rows * sum(parts[:index]) / sum(parts)) for index in range(len(parts) + 1)]
             rows_of = [order[low:high] for low, high in zip(edges, edges[1:])]
@@ -156,7 +225,7 @@ class SceneSampler:
         if glyphs is not None:
             glyph[:, 0] = glyphs
         for layer in (1, 2):  # glyphs of one picture differ (a rare second clash only makes a pair of equals)
-            clash = (glyph[:, layer:layer + 1] == glyph[:, :layer]).any(1)
+            clash = (glyph[:, layer : layer + 1] == glyph[:, :layer]).any(1)
             glyph[:, layer] = torch.where(clash, (glyph[:, layer] + 7) % self.entries, glyph[:, layer])
         second = torch.arange(rows, device=self.device) % 2 == 1
         from_first = glyph[0::2].repeat_interleave(2, 0)
@@ -167,7 +236,9 @@ class SceneSampler:
 
         copies = self._constant((1.0, 0.0, 2.0, 3.0))[kind].long()
         counted = torch.randint(1, 4, (rows,), device=self.device, generator=generator)
-        other = (paired(counted[0::2]) - 1 + torch.randint(1, 3, (rows,), device=self.device, generator=generator)) % 3 + 1
+        other = (
+            paired(counted[0::2]) - 1 + torch.randint(1, 3, (rows,), device=self.device, generator=generator)
+        ) % 3 + 1
         counted = torch.where(second & (twin == COUNT_TWIN), other, counted)
         copies = torch.where(kind == COUNT, counted, copies)
         glyph = torch.where((kind == COUNT)[:, None], glyph[:, :1], glyph)
@@ -188,13 +259,29 @@ class SceneSampler:
         background = torch.where(twin == COLOUR_TWIN, SOLID, background)
         colour = torch.randint(len(self.colours), (rows,), device=self.device, generator=generator)
         colour = torch.where(uniform(rows) < recipe.white, WHITE, colour)
-        shifted = (paired(colour[0::2]) + torch.randint(1, len(self.colours), (rows,), device=self.device, generator=generator)) % len(self.colours)
+        shifted = (
+            paired(colour[0::2]) + torch.randint(1, len(self.colours), (rows,), device=self.device, generator=generator)
+        ) % len(self.colours)
         colour = torch.where(second & (twin == COLOUR_TWIN), shifted, colour)
         colour = torch.where(background == SOLID, colour, -1)
 
         effect, effect_rows = shares([1 - sum(recipe.effects[1:]), *recipe.effects[1:]])
-        return Scenes(glyph, drawing, x, y, size, kind, copies, vertical, background, colour, twin, effect,
-                      background_rows, effect_rows)
+        return Scenes(
+            glyph,
+            drawing,
+            x,
+            y,
+            size,
+            kind,
+            copies,
+            vertical,
+            background,
+            colour,
+            twin,
+            effect,
+            background_rows,
+            effect_rows,
+        )
 
     def _place(self, rows, kind, copies, vertical, recipe, uniform):
         low, high = recipe.size
@@ -210,7 +297,9 @@ class SceneSampler:
         across = 0.5 + uniform(rows, LAYERS, low=-0.2, high=0.2)
         # Sides that keep neighbours from hiding each other: they stand 1/many apart.
         several = (0.55 + 0.5 * uniform(rows, LAYERS)) / many
-        several = torch.where((kind == COUNT)[:, None], several[:, :1] * uniform(rows, LAYERS, low=0.92, high=1.08), several)
+        several = torch.where(
+            (kind == COUNT)[:, None], several[:, :1] * uniform(rows, LAYERS, low=0.92, high=1.08), several
+        )
         several = several.clamp(min=0.2)
         upright = vertical[:, None]
         single = (copies == 1)[:, None]

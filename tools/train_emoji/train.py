@@ -2,7 +2,7 @@
 
     python train.py --pack PACK_DIR --output RUN_DIR --minutes 12            # one GPU
     python train.py --pack PACK_DIR --output RUN_DIR --minutes 12 --detach   # goes on after this shell has gone
-    torchrun --nproc_per_node 4 train.py --pack …                            # several GPUs of one host, --batch shared out
+    torchrun --nproc_per_node 4 train.py --pack …       # several GPUs of one host share --batch
     python train.py --pack PACK_DIR --output RUN_DIR --steps 20 --batch 64 --device cpu   # the whole path, small
 
 Stopped, or started again after a crash, it goes on from RUN_DIR/checkpoint.pt; the time already spent counts.
@@ -35,7 +35,9 @@ MUON_RATE, ADAM_RATE, WEIGHT_DECAY = 8e-3, 2e-3, 0.05
 
 def parse(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pack", required=True, type=pathlib.Path, help="folder with the glyph pack and the vocabulary")
+    parser.add_argument(
+        "--pack", required=True, type=pathlib.Path, help="folder with the glyph pack and the vocabulary"
+    )
     parser.add_argument("--output", required=True, type=pathlib.Path, help="folder of the run: checkpoint, log, result")
     parser.add_argument("--minutes", type=float, help="length of the whole schedule in minutes of training")
     parser.add_argument("--steps", type=int, help="length of the whole schedule in steps")
@@ -46,9 +48,13 @@ def parse(arguments=None):
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--checkpoint-every", type=float, default=60, help="seconds")
     parser.add_argument("--evaluate-every", type=float, default=60, help="seconds")
-    parser.add_argument("--start-from", type=pathlib.Path, help="weights (result.pt) to begin with instead of random ones")
+    parser.add_argument(
+        "--start-from", type=pathlib.Path, help="weights (result.pt) to begin with instead of random ones"
+    )
     parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--detach", action="store_true", help="run in a session of its own; output goes to RUN_DIR/log.txt")
+    parser.add_argument(
+        "--detach", action="store_true", help="run in a session of its own; output goes to RUN_DIR/log.txt"
+    )
     options = parser.parse_args(arguments)
     if (options.minutes is None) == (options.steps is None):
         parser.error("give the schedule's length as --minutes or as --steps")
@@ -59,8 +65,13 @@ def detach(output):
     """Start this command again in a session of its own, without a terminal; returns at once."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
     with open(output / "log.txt", "ab") as log:
-        child = subprocess.Popen([sys.executable, os.path.abspath(__file__), *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                 start_new_session=True)
+        child = subprocess.Popen(
+            [sys.executable, os.path.abspath(__file__), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     print(f"training runs as process {child.pid}, log: {output / 'log.txt'}")
 
 
@@ -98,11 +109,22 @@ class Trainer:
         rest = [weight for weight in self.model.parameters() if id(weight) not in taken]
         self.muon = optimizer.Muon(matrices, weight_decay=WEIGHT_DECAY)
         # Decay is for matrices; gains, biases, positions and the scale are left alone.
-        decays = [weight for weight in rest if weight.ndim == 2 and weight is not self.model.image_position and weight is not self.model.text_position]
+        decays = [
+            weight
+            for weight in rest
+            if weight.ndim == 2 and weight is not self.model.image_position and weight is not self.model.text_position
+        ]
         kept = {id(weight) for weight in decays}
-        self.adam = torch.optim.AdamW([{"params": decays, "weight_decay": WEIGHT_DECAY},
-                                       {"params": [weight for weight in rest if id(weight) not in kept], "weight_decay": 0.0}],
-                                      lr=ADAM_RATE, betas=(0.9, 0.98), eps=1e-6, fused=self.cuda)
+        self.adam = torch.optim.AdamW(
+            [
+                {"params": decays, "weight_decay": WEIGHT_DECAY},
+                {"params": [weight for weight in rest if id(weight) not in kept], "weight_decay": 0.0},
+            ],
+            lr=ADAM_RATE,
+            betas=(0.9, 0.98),
+            eps=1e-6,
+            fused=self.cuda,
+        )
         wrap = torch.compile if compiled else (lambda function: function)
         self.encode_image, self.encode_text = wrap(self.model.encode_image), wrap(self.model.encode_text)
         self.loss = wrap(towers.contrastive_loss)
@@ -186,8 +208,14 @@ class Trainer:
         return loss.detach()
 
     def save(self):
-        state = {"model": self.model.state_dict(), "mean": self.mean_model.state_dict(), "muon": self.muon.state_dict(),
-                 "adam": self.adam.state_dict(), "step": self.step, "spent": self.spent}
+        state = {
+            "model": self.model.state_dict(),
+            "mean": self.mean_model.state_dict(),
+            "muon": self.muon.state_dict(),
+            "adam": self.adam.state_dict(),
+            "step": self.step,
+            "spent": self.spent,
+        }
         partial = self.options.output / "checkpoint.pt.partial"
         torch.save(state, partial)
         partial.replace(self.options.output / "checkpoint.pt")
@@ -236,8 +264,11 @@ class Trainer:
             self.agree()
             if self.lead:
                 if self.step % 100 == 0:
-                    print(f"step {self.step} {self.spent:.0f} s loss {torch.stack(losses).mean():.3f} "
-                          f"scale {self.model.logit_scale.exp():.1f} rate {self.rate():.3f}", flush=True)
+                    print(
+                        f"step {self.step} {self.spent:.0f} s loss {torch.stack(losses).mean():.3f} "
+                        f"scale {self.model.logit_scale.exp():.1f} rate {self.rate():.3f}",
+                        flush=True,
+                    )
                     losses.clear()
                 if now - checked > self.options.evaluate_every:
                     figures = self.checker.quick(self.mean_model, None if self.cuda else 64)
@@ -251,7 +282,10 @@ class Trainer:
             self.save()
             if self.progress() >= 1:
                 torch.save(self.mean_model.state_dict(), self.options.output / "result.pt")
-                print(f"done: {self.step} steps, {self.spent:.0f} s, {self.step * self.options.batch / 1e6:.2f} M pairs", flush=True)
+                print(
+                    f"done: {self.step} steps, {self.spent:.0f} s, {self.step * self.options.batch / 1e6:.2f} M pairs",
+                    flush=True,
+                )
         if self.world > 1:
             distributed.destroy_process_group()
 
@@ -263,7 +297,10 @@ def main():
         return detach(options.output)
     started = time.time()
     trainer = Trainer(options)
-    print(f"prepared in {time.time() - started:.0f} s: {sum(p.numel() for p in trainer.model.parameters()):,} parameters", flush=True)
+    print(
+        f"prepared in {time.time() - started:.0f} s: {sum(p.numel() for p in trainer.model.parameters()):,} parameters",
+        flush=True,
+    )
     trainer.run()
     return 0
 

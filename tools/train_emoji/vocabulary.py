@@ -1,4 +1,4 @@
-"""The model's own byte-pair vocabulary, in CLIP's file format (vocab.json + merges.txt), learnt from the captions' words.
+"""The model's own byte-pair vocabulary in CLIP's format (vocab.json, merges.txt), learnt from the captions' words.
 
 Order of ids, as CLIP has it: 256 bytes, 256 bytes that end a word (`</w>`), the merges, start, end.
 
@@ -47,9 +47,21 @@ def training_texts(entries):
         yield entry["name"], 4
         for keyword in entry["keywords"]:
             yield keyword, 2
-    blocks = [phrases.SUBJECTS, phrases.DETERMINERS, phrases.MEDIA_ADJECTIVES, phrases.MEDIA, phrases.CONNECTORS, phrases.ADJECTIVES,
-              phrases.SUFFIXES, phrases.BACKGROUNDS, phrases.JOINERS, *phrases.POSITIONS.values(), *phrases.SIZES.values(),
-              *phrases.COUNTS.values(), *phrases.RELATIONS.values()]
+    blocks = [
+        phrases.SUBJECTS,
+        phrases.DETERMINERS,
+        phrases.MEDIA_ADJECTIVES,
+        phrases.MEDIA,
+        phrases.CONNECTORS,
+        phrases.ADJECTIVES,
+        phrases.SUFFIXES,
+        phrases.BACKGROUNDS,
+        phrases.JOINERS,
+        *phrases.POSITIONS.values(),
+        *phrases.SIZES.values(),
+        *phrases.COUNTS.values(),
+        *phrases.RELATIONS.values(),
+    ]
     for block in blocks:
         for phrase in phrases.split(block):
             yield phrase.replace("{}", ""), 3
@@ -85,7 +97,7 @@ def learn_merges(texts, wanted):
                 pairs[pair] -= weights[index]
             merged, at = [], 0
             while at < len(word):
-                if tuple(word[at:at + 2]) == best:
+                if tuple(word[at : at + 2]) == best:
                     merged.append(word[at] + word[at + 1])
                     at += 2
                 else:
@@ -124,8 +136,12 @@ class Tokenizer:
     def save(self, folder):
         folder = pathlib.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "vocab.json").write_text(json.dumps(self.ids, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
-        (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in self.ranks), encoding="utf-8")
+        (folder / "vocab.json").write_text(
+            json.dumps(self.ids, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
+        )
+        (folder / "merges.txt").write_text(
+            "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in self.ranks), encoding="utf-8"
+        )
 
     @functools.lru_cache(maxsize=None)
     def _word(self, word):
@@ -137,7 +153,7 @@ class Tokenizer:
             at = 0
             while at < len(symbols) - 1:
                 if (symbols[at], symbols[at + 1]) == best:
-                    symbols[at:at + 2] = [symbols[at] + symbols[at + 1]]
+                    symbols[at : at + 2] = [symbols[at] + symbols[at + 1]]
                 at += 1
         return [self.ids[symbol] for symbol in symbols]
 
@@ -145,8 +161,8 @@ class Tokenizer:
         return [index for word in words_of(text) for index in self._word(word)]
 
     def encode_for_model(self, text, context):
-        """Start, ids (cut so that the end stays), end, padded with end: what CLIPTokenizer gives with max_length padding."""
-        ids = [START, *self.encode(text)[:context - 2], END]
+        """Start, ids (cut so that the end stays), end, padded with end: as CLIPTokenizer does with max_length."""
+        ids = [START, *self.encode(text)[: context - 2], END]
         return ids + [END] * (context - len(ids))
 
 
@@ -162,7 +178,9 @@ def main():
     tokenizer = Tokenizer(merges)
     tokenizer.save(options.folder)
     lengths = [len(tokenizer.encode(entry["name"])) for entry in entries]
-    print(f"{len(tokenizer.ids)} symbols; tokens a name: mean {sum(lengths) / len(lengths):.2f}, longest {max(lengths)}")
+    print(
+        f"{len(tokenizer.ids)} symbols; tokens a name: mean {sum(lengths) / len(lengths):.2f}, longest {max(lengths)}"
+    )
 
 
 if __name__ == "__main__":
