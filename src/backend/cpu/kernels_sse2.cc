@@ -30,6 +30,9 @@ inline V operator/(V a, V b) {
 inline V set1(float x) {
   return {_mm_set1_ps(x)};
 }
+inline V reciprocal(V a) {
+  return set1(1.0F) / a;
+}
 inline V fma(V a, V b, V c) {
   return {_mm_add_ps(_mm_mul_ps(a.v, b.v), c.v)};
 }
