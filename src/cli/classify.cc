@@ -23,6 +23,7 @@ struct Options {
   CommonOptions common;
   std::vector<std::string> images, templates;
   std::string labels, labels_file;
+  const CLI::Option* labels_flag = nullptr;  // --labels "" is an empty list, not a missing one
   int top = 0, batch = 0;
 };
 
@@ -49,13 +50,13 @@ std::vector<std::string> labels_of_model(const CommonOptions& common) {
 }
 
 std::vector<std::string> find_labels(const Options& options) {
-  if (!options.labels.empty() && !options.labels_file.empty())
-    throw UsageError("give --labels or --labels-file, not both");
-  if (options.labels.empty() && options.labels_file.empty()) return labels_of_model(options.common);
-  auto labels = options.labels.empty() ? read_lines(options.labels_file) : split_labels(options.labels);
+  const bool listed = options.labels_flag->count() > 0, from_file = !options.labels_file.empty();
+  if (listed && from_file) throw UsageError("give --labels or --labels-file, not both");
+  if (!listed && !from_file) return labels_of_model(options.common);
+  auto labels = from_file ? read_lines(options.labels_file) : split_labels(options.labels);
   if (labels.empty()) {
-    throw UsageError(options.labels.empty() ? cat(options.labels_file, " holds no labels: write one a line")
-                                            : "--labels is empty: give names with commas between them");
+    throw UsageError(from_file ? cat(options.labels_file, " holds no labels: write one a line")
+                               : "--labels is empty: give names with commas between them");
   }
   return labels;
 }
@@ -121,6 +122,9 @@ Chunk start_chunk(embed::ItemSource& source, Engine& engine, const LabelSet& lab
 
 int run(Options options, Console& console) {
   if (options.images.empty()) throw UsageError("no pictures: give files, folders or patterns");
+  for (const std::string& t : options.templates) {
+    if (t.find("{}") == std::string::npos) throw UsageError(cat("template '", t, "' lacks {}, where the label goes"));
+  }
   const StopScope stop;
   const std::vector<std::string> names = find_labels(options);
   embed::ImageInputs source(options.images, stop.flag());
@@ -169,7 +173,8 @@ Command declare_classify(CLI::App& root) {
   auto options = std::make_shared<Options>();
   Flags flags(*app);
   flags.list("IMAGE", options->images, "files, folders or patterns; - is a list on standard input");
-  flags.text("--labels", options->labels, "names with commas between them; default: the demo model's own");
+  options->labels_flag =
+      flags.text("--labels", options->labels, "names with commas between them; default: the demo model's own");
   flags.text("--labels-file", options->labels_file, "a file with a label a line; - is standard input");
   flags.repeated("--template", options->templates,
                  "a sentence with {} for the label; several are averaged; default: \"a photo of a {}\" (the demo "

@@ -122,14 +122,11 @@ class Loader {
       return counted(backend_.prepare_patch_embed(v, bias.view, p.mean, p.std, p.rescale, precision_));
     });
   }
-  /// A missing logit scale means the value that training starts with.
+  /// What cosines are multiplied by: the stored value is a logarithm.
   float logit_scale() {
-    const WeightSpec& s = spec("logit_scale");
-    float value = config_.logit_scale;
-    if (reader_.has(s)) {
-      const auto loaded = reader_.read(s);
-      convert(loaded.view, {reinterpret_cast<std::byte*>(&value), DType::f32, loaded.view.shape});
-    }
+    const auto loaded = reader_.read(spec("logit_scale"));
+    float value = 0;
+    convert(loaded.view, {reinterpret_cast<std::byte*>(&value), DType::f32, loaded.view.shape});
     return std::exp(value);
   }
   std::size_t parameters() const { return parameters_; }
