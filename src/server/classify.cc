@@ -10,6 +10,7 @@ namespace tandem::server {
 namespace {
 
 constexpr std::size_t kDefaultTop = 10;  // of the default labels; a client that names labels gets all of them
+constexpr std::size_t kMaxAnswerBytes = std::size_t{256} << 20;
 
 struct Work {
   std::vector<Embedding> images;
@@ -71,6 +72,19 @@ Answer classify_answer(const Work& work, const std::string& model) {
   return answer;
 }
 
+/// Every picture's answer repeats its labels, so that a small request could ask for gigabytes.
+void check_answer_size(std::size_t pictures, const std::vector<std::string>& labels, std::size_t top) {
+  constexpr std::size_t kFields = 96, kEscaped = 6;  // a control character becomes \u0001
+  std::size_t longest = 0;
+  for (const std::string& label : labels) longest = std::max(longest, label.size());
+  const std::size_t scores = pictures * (top == 0 ? labels.size() : std::min(top, labels.size()));
+  if (scores <= kMaxAnswerBytes / (kFields + kEscaped * longest)) return;
+  throw FieldError(Code::too_large,
+                   cat(scores, " scores (", pictures, " pictures, ", labels.size(), " labels) may take more than ",
+                       kMaxAnswerBytes, " bytes to answer: give a smaller \"top\", or fewer pictures"),
+                   "top");
+}
+
 ClassifyBody parse(const Call& call, const BodyLimits& limits) {
   if (call.content_type.starts_with("multipart/form-data"))
     return parse_classify_form(call.body, call.content_type, limits);
@@ -95,13 +109,17 @@ void post_classify(Service& service, const CallPtr& call, const Reply& reply) {
   work.logit_scale = service.info().logit_scale;
   work.top = body.top.value_or(named ? 0 : kDefaultTop);
   if (!named) work.signs = &defaults.signs;
+  check_answer_size(body.images.size(), named ? *body.labels : defaults.labels, work.top);
   Request request;
   for (EncodedImage& image : body.images) request.images.emplace_back(std::move(image));
 
   // Labels first: known ones come back at once, and new ones would only wait behind the pictures.
   const auto pictures = [&service, call, reply, request = std::move(request), work](const LabelResult& labels) mutable {
     try {
-      if (const auto* error = std::get_if<ItemError>(&labels)) throw FieldError(error->code, error->message, "labels");
+      if (const auto* error = std::get_if<ItemError>(&labels)) {
+        if (error->code == Code::cancelled) service.require_ready();  // withdrawn by a server that stops: 503
+        throw FieldError(error->code, error->message, "labels");
+      }
       work.labels = std::get<std::shared_ptr<const LabelSet>>(labels);
       service.submit(call, std::move(request), reply, [&service, reply, work](Response response) mutable {
         work.images = std::move(response.images);
@@ -116,7 +134,7 @@ void post_classify(Service& service, const CallPtr& call, const Reply& reply) {
 }
 
 void get_labels(Service& service, const CallPtr&, const Reply& reply) {
-  if (service.state() == State::loading || service.state() == State::failed) service.require_ready();
+  if (!service.loaded()) service.require_ready();
   const Defaults& defaults = service.defaults();
   Answer answer;
   const auto append_list = [&](const char* name, const std::vector<std::string>& list) {

@@ -95,7 +95,10 @@ void dispatch(Service& service, const CallPtr& call, const Reply& reply) noexcep
     const Route& route = *find(*call, none);
     if (!route.on_pool && call->body.size() <= kInlineBytes) return run(route, service, call, reply);
     service.pool().submit([&route, &service, call, reply] {
-      if (!call->cancel->load()) run(route, service, call, reply);
+      if (!call->cancel->load()) return run(route, service, call, reply);
+      const bool gone = service.state() != State::draining;  // else the server stops, and withdrew what waits
+      reply(error_answer(gone ? Code::cancelled : Code::unavailable,
+                         gone ? "the client has gone" : "the server is stopping"));
     });
   } catch (...) {
     reply(answer_to_current_exception());

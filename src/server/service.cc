@@ -93,6 +93,7 @@ void Service::load() {
       info_ = encoder->info();
       encoder_ = std::move(encoder);
       defaults_ = std::move(defaults);
+      loaded_ = true;
       if (state_ == State::loading) state_ = State::ready;
     }
     announce(cat("model ", model_name(), " is ready: ", info_.device, ", ", info_.precision,
@@ -318,6 +319,11 @@ void Service::stop() {
 State Service::state() const {
   const std::lock_guard lock(mutex_);
   return state_;
+}
+
+bool Service::loaded() const {
+  const std::lock_guard lock(mutex_);
+  return loaded_;
 }
 
 std::string Service::load_error() const {

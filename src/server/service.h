@@ -51,6 +51,8 @@ class Service {
   Code load_error_code() const;
   /// Why the model does not answer although it was loaded; empty: it does.
   std::string sickness() const;
+  /// Whether info() and defaults() may be read: from then on they do not change.
+  bool loaded() const;
   bool ready() const { return state() == State::ready && sickness().empty(); }
   /// Throws unavailable while the model is loading, draining, failed or sick.
   void require_ready() const;
@@ -108,6 +110,7 @@ class Service {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   State state_ = State::loading;
+  bool loaded_ = false;
   std::string load_error_;
   Code load_error_code_ = Code::internal;
   std::shared_ptr<Encoder> encoder_;

@@ -65,7 +65,7 @@ void get_info(Service& service, const CallPtr&, const Reply& reply) {
   if (const std::string reason = state == State::failed ? service.load_error() : service.sickness(); !reason.empty()) {
     info["reason"] = reason;
   }
-  if (state == State::ready || state == State::draining) {
+  if (service.loaded()) {
     const EngineInfo& engine = service.info();
     info["model"].update({{"demo", !engine.knows_photographs},
                           {"device", engine.device},

@@ -167,6 +167,8 @@ WRONG = [
     ("/classify", {"image": data_uri(picture())}, 400, "invalid_argument", "labels"),
     ("/classify", {"image": data_uri(b""), "labels": ["a"]}, 400, None, "image"),
     ("/classify", {"image": data_uri(picture()), "labels": ["a"], "template": "none"}, 400, "invalid_argument", "{}"),
+    # A small request whose answer would take gigabytes.
+    ("/classify", {"images": [data_uri(picture())] * 200, "labels": [str(i) for i in range(30_000)]}, 413, "too_large", "top"),
     ("/search", {"text": "a", "image": "Zm9v"}, 400, "invalid_argument", "either"),
     ("/nothing", {}, 404, "not_found", "nothing at /nothing"),
     ("/health", {}, 405, "method_not_allowed", "GET"),
