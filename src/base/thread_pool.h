@@ -13,17 +13,15 @@ namespace tandem {
 class ThreadPool {
  public:
   explicit ThreadPool(int threads) {
-    for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
+    try {
+      for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
+    } catch (...) {  // the system gives no more threads: those that run must end before their objects do
+      stop();
+      throw;
+    }
   }
   /// Runs what was posted before, then joins.
-  ~ThreadPool() {
-    {
-      const std::lock_guard lock(mutex_);
-      stopping_ = true;
-    }
-    wake_.notify_all();
-    for (auto& t : threads_) t.join();
-  }
+  ~ThreadPool() { stop(); }
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
@@ -37,6 +35,14 @@ class ThreadPool {
   int size() const noexcept { return static_cast<int>(threads_.size()); }
 
  private:
+  void stop() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    wake_.notify_all();
+    for (auto& t : threads_) t.join();
+  }
   void run() {
     for (;;) {
       std::function<void()> task;
