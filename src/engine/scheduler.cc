@@ -19,6 +19,8 @@ void Scheduler::submit(Request request, OnDone on_done, bool wait) {
     throw Error(Code::too_large, cat("a request of ", count, " items is larger than the queue of ", max_items_,
                                      ": split it, or raise max_queue"));
   }
+  // Before the items are counted: what fails here must not take room for ever.
+  auto job = std::make_shared<Job>(std::move(request), std::move(on_done));
   {
     std::unique_lock lock(mutex_);
     if (wait) room_.wait(lock, [&] { return stopped_ || items_ + count <= max_items_; });
@@ -29,7 +31,6 @@ void Scheduler::submit(Request request, OnDone on_done, bool wait) {
     }
     items_ += count;
   }
-  auto job = std::make_shared<Job>(std::move(request), std::move(on_done));
   std::vector<Item> ready, raw;
   const auto sort = [&](Item item, bool cheap) {
     if (!cheap) {
