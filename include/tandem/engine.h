@@ -86,7 +86,8 @@ struct Request {
   CancelFlag cancel;  ///< may be null
 };
 
-/// Called once, on an engine thread, with the response or the reason why there is none. Must not throw or block.
+/// Called once with the response or the reason why there is none: on an engine thread, or inside submit() when nothing
+/// is left to compute. Must not throw, block, or destroy the Engine.
 using OnDone = std::function<void(std::variant<Response, ItemError>)>;
 
 struct LabelScore {

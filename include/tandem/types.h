@@ -8,7 +8,8 @@
 namespace tandem {
 
 /// Type in which the linear layers compute. LayerNorm statistics, softmax, final norm, projection and logits are
-/// float32 in every precision. `automatic` is the fastest precision that keeps the embeddings' cosine above 0.999.
+/// float32 in every precision. `automatic` is the device's choice, and never gives up accuracy unasked: fp32 on a
+/// processor.
 enum class Precision : std::uint8_t { automatic, fp32, tf32, fp16, bf16, int8, fp8 };
 
 /// Which vector of a tower is wanted: `projected` lies in the joint space that CLIP compares (embed_dim values),
