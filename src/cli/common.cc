@@ -35,6 +35,7 @@ void declare_common(CLI::App& app, CommonOptions& options) {
   flags.choice("--precision", engine.precision, parse_precision, "auto, fp32, tf32, fp16, bf16, int8, fp8")
       ->group("Device");
   flags.number("--threads", options.context.threads, 0, 4096, "compute threads; 0: all cores")->group("Device");
+  flags.flag("--pin-threads", options.context.pin_threads, "bind compute threads to cores")->group("Device");
   flags.flag("--json", options.json, "JSON Lines on standard output, nothing else")->group("Output");
   flags.flag("--quiet", options.quiet, "no progress and no notes")->group("Output");
   flags.choice("--log-level", options.verbosity, parse_verbosity, "debug, info, warn, error, off")->group("Output");

@@ -19,7 +19,8 @@ struct CommonOptions {
   Verbosity verbosity = Verbosity::warn;
 };
 
-/// --model, --vocab, --reference, --exif, --cleaning, --device, --precision, --threads, --json, --quiet, --log-level.
+/// --model, --vocab, --reference, --exif, --cleaning, --device, --precision, --threads, --pin-threads, --json, --quiet,
+/// --log-level.
 void declare_common(CLI::App& app, CommonOptions& options);
 
 /// A model's configuration and files; reads no weights. Throws not_found, bad_data, unsupported.
