@@ -1,4 +1,6 @@
 // tandem serve: the web page and the HTTP API. What it serves lives in server; here are only its flags.
+#include <algorithm>
+
 #include "base/strings.h"
 #include "cli/commands.h"
 #include "hub/hub.h"
@@ -17,6 +19,8 @@ int run(Options options, Console& console) {
   server::ServerOptions& server = options.server;
   server.engine = options.common.engine;
   server.engine.max_batch = options.batch;
+  // A request that the limit admits must fit the queue.
+  server.engine.max_queue = std::max(server.engine.max_queue, static_cast<std::size_t>(server.max_items));
   server.context = options.common.context;
   server.context.log = console.log_sink();
   server.demo_folder = (hub::bundled_models() / "emoji").string();
