@@ -109,8 +109,8 @@ struct LabelSet {
 
 struct EngineOptions {
   std::string model = "emoji";  ///< a folder, a cached hub name, "emoji", or random:NAME[:SEED]
-  std::string vocab;            ///< tokenizer files; empty: beside the weights
-  DeviceId device;
+  std::string vocab = {};       ///< tokenizer files; empty: beside the weights
+  DeviceId device = {};
   Precision precision = Precision::automatic;
   Reference reference = Reference::automatic;
   Exif exif = Exif::apply;

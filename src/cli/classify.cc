@@ -129,6 +129,7 @@ int run(Options options, Console& console) {
   const std::vector<std::string> names = find_labels(options);
   embed::ImageInputs source(options.images, stop.flag());
   options.common.engine.max_batch = options.batch;
+  require_tokenizer(options.common);
   const LoadedEngine engine = load_engine(options.common, console);
   if (options.templates.empty() && engine->info().knows_photographs) options.templates.emplace_back(kPhotoTemplate);
   const LabelSet labels = engine->encode_labels(names, options.templates);

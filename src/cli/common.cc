@@ -45,6 +45,11 @@ model::ModelFiles open_model(const CommonOptions& options) {
   return engine::find_model(options.engine.model, options.engine.vocab);
 }
 
+void require_tokenizer(const CommonOptions& options) {
+  const auto files = open_model(options);
+  if (files.tokenizer.empty()) throw Error(Code::not_found, files.tokenizer_help);
+}
+
 LoadedEngine load_engine(const CommonOptions& options, Console& console) {
   ContextOptions context = options.context;
   context.log = console.log_sink();

@@ -26,6 +26,9 @@ void declare_common(CLI::App& app, CommonOptions& options);
 /// A model's configuration and files; reads no weights. Throws not_found, bad_data, unsupported.
 model::ModelFiles open_model(const CommonOptions& options);
 
+/// For commands that take words: one error up front, saying what to put where, not one for every text.
+void require_tokenizer(const CommonOptions& options);
+
 /// A Context and an Engine on it.
 struct LoadedEngine {
   std::unique_ptr<Context> context;

@@ -64,6 +64,7 @@ int run(Options options, Console& console) {
   options.common.engine.max_batch = options.batch;
   options.common.engine.load_vision = !options.images.empty();
   options.common.engine.load_text = !options.texts.empty();
+  if (!options.texts.empty()) require_tokenizer(options.common);
   const LoadedEngine engine = load_engine(options.common, console);
   stop.arm();
   const embed::Provenance provenance = provenance_of(engine->info(), options.embed);

@@ -77,6 +77,7 @@ int run(Options options, Console& console) {
   const auto source = open_inputs(options.images, "", embed::TextFormat::automatic, stop);
   options.common.engine.max_batch = options.batch;
   options.common.engine.load_text = options.like.empty();
+  if (options.like.empty()) require_tokenizer(options.common);
   const LoadedEngine engine = load_engine(options.common, console);
   stop.arm();
   const std::vector<float> query = embed_query(*engine, options);

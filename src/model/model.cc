@@ -127,7 +127,12 @@ class Loader {
     const auto loaded = reader_.read(spec("logit_scale"));
     float value = 0;
     convert(loaded.view, {reinterpret_cast<std::byte*>(&value), DType::f32, loaded.view.shape});
-    return std::exp(value);
+    const float scale = std::exp(value);
+    if (!std::isfinite(scale) || scale > 1e6F) {
+      throw Error(Code::bad_data, cat("logit_scale is ", value, ", so logits would be e^", value,
+                                      " times a cosine: CLIP stores at most 4.61, the logarithm of 100"));
+    }
+    return scale;
   }
   std::size_t parameters() const { return parameters_; }
   std::size_t bytes() const { return bytes_; }
