@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Process start to first vector, and peak resident memory, for ViT-B/32: Tandem against transformers.
 
-usage: startup.py [--tandem build/tandem] [--runs 5] [--work DIR] [--output bench/results/startup.json]
+usage: startup.py [--tandem build/tandem] [--runs 5] [--work DIR] [--output FILE] [--machine NAME]
 Needs torch and transformers (the peer); makes a ViT-B/32 checkpoint with random weights in --work. Runs are
 interleaved, figures are medians; every process embeds the same picture from a file.
 """
 import argparse
+import datetime
 import json
 import os
 import statistics
@@ -64,6 +65,7 @@ def main():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--work", default=None)
     parser.add_argument("--output", default=None)
+    parser.add_argument("--machine", default="this machine", help="what the result calls it")
     a = parser.parse_args()
     work = Path(a.work or tempfile.mkdtemp())
     work.mkdir(parents=True, exist_ok=True)
@@ -86,12 +88,20 @@ def main():
                 memory[name].append(m)
     rows = {n: {"seconds": round(statistics.median(seconds[n]), 3), "peak_bytes": int(statistics.median(memory[n]))}
             for n in commands}
-    ours, peer = rows["tandem fp32"], rows["transformers fp32"]
+    def comparison(what, unit, key, scale, readme):
+        peer = rows["transformers fp32"][key] * scale
+        return {"what": f"ViT-B/32, {what}", "unit": unit, "better": "lower",
+                "tandem": round(rows["tandem fp32"][key] * scale, 3), "peers": {"transformers fp32": round(peer, 3)},
+                "readme": readme}
+
     result = {
-        "what": "ViT-B/32, process start to first image vector; weights in the page cache",
-        "command": "bench/startup.py", "weights_fp32_bytes": weights, "rows": rows,
-        "time_ratio": round(ours["seconds"] / peer["seconds"], 4),
+        "machine": a.machine, "date": str(datetime.date.today()),
+        "command": "bench/startup.py --tandem build/tandem", "weights_fp32_bytes": weights, "rows": rows,
         "peak_allowed_bytes_fp32": int(1.2 * weights + 300e6), "peak_allowed_bytes_bf16": int(0.6 * weights + 300e6),
+        "comparisons": [
+            comparison("process start to first image vector, fp32", "s", "seconds", 1, True),
+            comparison("peak resident memory of that, fp32", "MB", "peak_bytes", 1e-6, True),
+        ],
     }
     print(json.dumps(result, indent=1))
     if a.output:
