@@ -1,7 +1,7 @@
 # What the build takes from the system (tools/packages.txt) and from PyPI's C++ libraries (tools/requirements.txt, in
 # .venv). Every library has one target, so that a folder of src/ only names it:
 #
-#   Threads::Threads  Boost::headers  nlohmann_json::nlohmann_json  CLI11::CLI11  spdlog::spdlog_header_only
+#   Threads::Threads  Boost::headers  nlohmann_json::nlohmann_json  CLI11::CLI11
 #   deps::jpeg  deps::png  deps::webp  deps::gif  deps::zlib     linked statically into programs
 #   simdjson::simdjson  DNNL::dnnl  deps::gomp                   no static archive: carried beside the binary
 #
@@ -13,8 +13,6 @@ find_package(Boost 1.81 REQUIRED)
 find_package(nlohmann_json 3.10 REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(simdjson REQUIRED)
-find_package(fmt REQUIRED)
-find_package(spdlog REQUIRED)
 
 # tandem_codec(name header library…): the first library with what it needs. Programs take the static archives. Debian
 # builds these without -fPIC, so a shared library of ours, which says so with the property TANDEM_SHARED_CODECS, takes

@@ -16,7 +16,7 @@ endif()
 
 if(TARGET tandem_engine)
   # One shared library from the folders that implement include/tandem. Only the API's own names leave it: two programs'
-  # worth of spdlog or Boost in one process must not meet.
+  # worth of Boost in one process must not meet.
   file(WRITE ${PROJECT_BINARY_DIR}/generated/libtandem.map [=[
 {
   global:
