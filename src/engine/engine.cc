@@ -20,6 +20,19 @@ using engine::Item;
 /// Requests of the blocking calls are cut into pieces, so that a large one neither fills the queue nor is refused.
 constexpr std::size_t kPiece = 256;
 
+/// A future, and the callback that fulfils it: an error arrives as the exception it was.
+std::pair<std::future<Response>, OnDone> promised() {
+  auto promise = std::make_shared<std::promise<Response>>();
+  auto future = promise->get_future();
+  return {std::move(future), [promise = std::move(promise)](std::variant<Response, ItemError> answer) {
+            if (auto* error = std::get_if<ItemError>(&answer)) {
+              promise->set_exception(std::make_exception_ptr(Error(error->code, error->message)));
+            } else {
+              promise->set_value(std::move(std::get<Response>(answer)));
+            }
+          }};
+}
+
 }  // namespace
 
 struct Engine::Impl {
@@ -165,18 +178,9 @@ std::vector<Embedding> Engine::Impl::embed(Request request, bool images) {
       part.texts.assign(std::make_move_iterator(request.texts.begin() + begin_at),
                         std::make_move_iterator(request.texts.begin() + end_at));
     }
-    auto promise = std::make_shared<std::promise<Response>>();
-    pieces.push_back(promise->get_future());
-    scheduler->submit(
-        std::move(part),
-        [promise](std::variant<Response, ItemError> answer) {
-          if (auto* error = std::get_if<ItemError>(&answer)) {
-            promise->set_exception(std::make_exception_ptr(Error(error->code, error->message)));
-          } else {
-            promise->set_value(std::move(std::get<Response>(answer)));
-          }
-        },
-        true);
+    auto [future, on_done] = promised();
+    pieces.push_back(std::move(future));
+    scheduler->submit(std::move(part), std::move(on_done), true);
   }
   for (auto& p : pieces) {
     Response r = p.get();
@@ -238,16 +242,9 @@ void Engine::submit(Request request, OnDone on_done) {
 }
 
 std::future<Response> Engine::submit(Request request) {
-  auto promise = std::make_shared<std::promise<Response>>();
-  auto future = promise->get_future();
-  submit(std::move(request), [promise](std::variant<Response, ItemError> answer) {
-    if (auto* error = std::get_if<ItemError>(&answer)) {
-      promise->set_exception(std::make_exception_ptr(Error(error->code, error->message)));
-    } else {
-      promise->set_value(std::move(std::get<Response>(answer)));
-    }
-  });
-  return future;
+  auto [future, on_done] = promised();
+  submit(std::move(request), std::move(on_done));
+  return std::move(future);
 }
 
 }  // namespace tandem

@@ -69,7 +69,7 @@ void Scheduler::push_ready(Item item) {
   queue[at].push_back({std::move(item), order_++});
 }
 
-std::deque<Scheduler::Ready>* Scheduler::fullest_claim() {
+std::deque<Scheduler::Ready>* Scheduler::oldest_claim() {
   for (std::size_t at = 0; at < 2; ++at) {
     std::deque<Ready>*images = &images_[at], *texts = &texts_[at];
     if (images->empty() && texts->empty()) continue;

@@ -53,7 +53,7 @@ class Scheduler {
   void pump();
   /// Prepares one item; false if it was answered with an error instead.
   bool prepare(Item& item);
-  std::deque<Ready>* fullest_claim();
+  std::deque<Ready>* oldest_claim();
 
   const Preparer& preparer_;
   ThreadPool& pool_;
@@ -76,7 +76,7 @@ std::vector<Item> Scheduler::next_batch(Fitting fitting) {
   std::unique_lock lock(mutex_);
   for (;;) {
     std::deque<Ready>* queue = nullptr;
-    work_.wait(lock, [&] { return stopped_ || (queue = fullest_claim()) != nullptr; });
+    work_.wait(lock, [&] { return stopped_ || (queue = oldest_claim()) != nullptr; });
     if (stopped_) return batch;
     const EmbedOptions options = queue->front().item.options();
     std::vector<const Item*> candidates;

@@ -163,8 +163,7 @@ TEST_P(Towers, LogitsEqualTheReference) {
   auto ex = execution();
   const auto& c = model_.config;
   auto images = encode_images(ex, c.vision, *model_.vision, c.embed_dim, golden_->get("pixels"), {});
-  const Tensor a = model_.precision == Precision::fp32 ? backend_->prepare_vector(images.projected)
-                                                       : backend_->prepare_vector(images.projected);
+  const Tensor a = backend_->prepare_vector(images.projected);
   const auto ids = texts();
   const std::vector<std::span<const std::int32_t>> all(ids.begin(), ids.end());
   PackedTexts packed;
