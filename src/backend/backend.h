@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "tandem/types.h"
 #include "tensor/tensor.h"
@@ -33,14 +34,26 @@ class PreparedWeight {
   std::int64_t outputs() const noexcept { return outputs_; }
   std::int64_t inputs() const noexcept { return inputs_; }
   std::size_t bytes() const noexcept { return bytes_; }
+  DType type() const noexcept { return type_; }                     ///< of the stored elements
+  const std::string& packing() const noexcept { return packing_; }  ///< their order, for people: "rows", "panels64"
+  bool has_scales() const noexcept { return has_scales_; }          ///< elements are multiplied by scales of their own
 
  protected:
-  PreparedWeight(std::int64_t outputs, std::int64_t inputs, std::size_t bytes)
-      : outputs_(outputs), inputs_(inputs), bytes_(bytes) {}
+  PreparedWeight(std::int64_t outputs, std::int64_t inputs, std::size_t bytes, DType type = DType::f32,
+                 std::string packing = "rows", bool has_scales = false)
+      : outputs_(outputs),
+        inputs_(inputs),
+        bytes_(bytes),
+        type_(type),
+        has_scales_(has_scales),
+        packing_(std::move(packing)) {}
 
  private:
   std::int64_t outputs_, inputs_;
   std::size_t bytes_;
+  DType type_;
+  bool has_scales_;
+  std::string packing_;
 };
 
 /// An activation as an operation reads or writes it: its elements and, for eight-bit types, a scale per row (f32).
@@ -141,6 +154,9 @@ struct SimilarityArgs {
   View out;  // f32 [M, N]
 };
 
+/// What allocate() and prepare_*() return is the device's, not the backend's that made it: replicas of one device share
+/// their weights. Once the maker's synchronize() has returned, any backend of that device made with the same options
+/// may read it, on its own thread; it may outlive its maker, and is freed on any thread.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -156,6 +172,9 @@ class Backend {
   virtual void upload(const void* host, View to) = 0;     ///< contiguous
   virtual void download(ConstView from, void* host) = 0;  ///< contiguous; returns when the bytes are there
   virtual void synchronize() = 0;
+  /// The stream of work as the device's library knows it (a cudaStream_t): what a Communicator issues its sums on, and
+  /// what a copy waits for. Null on the host, where a call is done when it returns.
+  virtual void* stream() const noexcept { return nullptr; }
 
   // Preparing weights, from host memory in f32, f16 or bf16. Safe to call from several threads at once.
   virtual std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision precision) = 0;  // [N, K]

@@ -30,7 +30,7 @@ void add_linear(Execution& ex, const Linear& w, ConstView h, View x) {
                      ActivationFn::none,
                      first ? ConstView(x) : ConstView(),
                      {x, {}}});
-  ex.comm.all_reduce_sum(x, nullptr);
+  ex.comm.all_reduce_sum(x, ex.backend.stream());
 }
 
 /// The shared prefix attends to itself, every sequence to the prefix and itself.

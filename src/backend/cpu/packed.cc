@@ -36,8 +36,8 @@ PackedWeight::PackedWeight(std::int64_t outputs, std::int64_t inputs, DType type
     : PreparedWeight(
           outputs, inputs,
           static_cast<std::size_t>(round_up(outputs, panel) *
-                                   round_up(type == DType::bf16 ? (inputs + 1) / 2 : inputs, kStepMultiple) * 4)),
-      type_(type),
+                                   round_up(type == DType::bf16 ? (inputs + 1) / 2 : inputs, kStepMultiple) * 4),
+          type, cat("panels", panel)),
       panel_(panel),
       padded_steps_(round_up(type == DType::bf16 ? (inputs + 1) / 2 : inputs, kStepMultiple)),
       memory_(allocate_pages(bytes())) {}

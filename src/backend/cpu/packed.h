@@ -17,8 +17,7 @@ class PackedWeight final : public PreparedWeight {
   PackedWeight(std::int64_t outputs, std::int64_t inputs, DType type, int panel);
 
   const std::byte* data() const noexcept { return memory_.data(); }
-  DType type() const noexcept { return type_; }
-  bool bf16() const noexcept { return type_ == DType::bf16; }
+  bool bf16() const noexcept { return type() == DType::bf16; }
   int panel() const noexcept { return panel_; }
   std::int64_t steps() const noexcept { return bf16() ? (inputs() + 1) / 2 : inputs(); }
   std::int64_t padded_steps() const noexcept { return padded_steps_; }
@@ -34,7 +33,6 @@ class PackedWeight final : public PreparedWeight {
   int centre[3] = {0, 0, 0};
 
  private:
-  DType type_;
   int panel_;
   std::int64_t padded_steps_;
   Buffer memory_;

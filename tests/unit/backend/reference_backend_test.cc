@@ -13,6 +13,17 @@ View view(std::vector<float>& v, Shape shape) {
   return {reinterpret_cast<std::byte*>(v.data()), DType::f32, shape};
 }
 
+TEST(Reference, SaysHowAWeightIsStoredAndHasNoStream) {
+  auto backend = make_reference_backend();
+  std::vector<float> w{1, 2, 3, 4, 5, 6};
+  const auto prepared = backend->prepare_linear(view(w, {2, 3}), Precision::fp32);
+  EXPECT_EQ(prepared->type(), DType::f32);
+  EXPECT_EQ(prepared->packing(), "rows");
+  EXPECT_FALSE(prepared->has_scales());
+  EXPECT_EQ(prepared->bytes(), 24u);
+  EXPECT_EQ(backend->stream(), nullptr);
+}
+
 TEST(Reference, LayerNormHasMeanBetaAndVarianceGamma) {
   auto backend = make_reference_backend();
   std::vector<float> x{1, 2, 3, 4}, gamma{2, 2, 2, 2}, beta{1, 1, 1, 1}, out(4);
