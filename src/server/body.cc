@@ -266,6 +266,15 @@ std::string param_of(std::string_view what) {
   return std::string(what.substr(0, what.find_first_of("[.")));
 }
 
+/// A picture of a list: what is wrong with its text is its own error.
+Picture picture_from_string(std::string_view text, std::string_view what) {
+  try {
+    return image_from_string(text, what);
+  } catch (const Error& error) {
+    return ItemError{error.code(), error.what()};
+  }
+}
+
 void check_form(const ClassifyBody& body, const BodyLimits& limits) {
   if (body.labels && body.labels->empty())
     wrong("labels", "\"labels\" holds no label; leave it out or give at least one");
@@ -351,7 +360,7 @@ ClassifyBody parse_classify(const std::string& json, const BodyLimits& limits) {
       check_count(list.size(), "images", "images", limits);
       for (element item : list) {
         const std::string what = cat("images[", body.images.size(), "]");
-        body.images.push_back(image_from_string(string_of(item, what, "images"), what));
+        body.images.push_back(picture_from_string(string_of(item, what, "images"), what));
       }
     } else if (key == "labels") {
       body.labels = texts_of(value, "labels", limits);
@@ -396,7 +405,8 @@ ClassifyBody parse_classify_form(std::string_view bytes, std::string_view conten
     if (part.name == "image" || part.name == "images" || part.name == "file") {
       check_count(body.images.size() + 1, "images", "image", limits);
       // A part without a file name is a text field: what a script pastes there is a data URI or base64.
-      body.images.push_back(part.file ? copy_of(part.data) : image_from_string(part.data, "image"));
+      const std::string what = cat("images[", body.images.size(), "]");
+      body.images.push_back(part.file ? Picture(copy_of(part.data)) : picture_from_string(part.data, what));
     } else {
       add_form_field(part.name, part.data, body, limits);
     }

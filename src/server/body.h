@@ -30,10 +30,13 @@ struct EmbeddingsBody {
   int dimensions = 0;  ///< 0: all
 };
 
+/// One picture of several, or why it cannot be one: its neighbours are classified all the same.
+using Picture = std::variant<EncodedImage, ItemError>;
+
 /// POST /classify.
 struct ClassifyBody {
   std::string model;
-  std::vector<EncodedImage> images;
+  std::vector<Picture> images;                        ///< at least one; a picture alone in its request is no error
   std::optional<std::vector<std::string>> labels;     ///< absent: the server's default labels
   std::optional<std::vector<std::string>> templates;  ///< absent: the server's default templates
   std::optional<std::size_t> top;                     ///< 0: all labels

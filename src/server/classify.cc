@@ -13,7 +13,7 @@ constexpr std::size_t kDefaultTop = 10;  // of the default labels; a client that
 constexpr std::size_t kMaxAnswerBytes = std::size_t{256} << 20;
 
 struct Work {
-  std::vector<Embedding> images;
+  std::vector<Embedding> images;  ///< of the request; those that were refused before it have their error only
   std::shared_ptr<const LabelSet> labels;
   std::size_t top = 0;
   double logit_scale = 1;
@@ -54,22 +54,45 @@ void append_scores(const std::vector<float>& image, const Work& work, std::strin
   out += "]}";
 }
 
+/// {"error":{"code","message"}}: the shape that the command line gives to an item that failed.
+void append_error(const ItemError& error, std::string& out) {
+  out += cat("{\"error\":{\"code\":", json_string(code_name(error.code)), ",\"message\":", json_string(error.message),
+             "}}");
+}
+
+/// Each picture has its scores or its own error. Where none could be classified the request has failed as a whole, with
+/// the status of its first picture's error.
 Answer classify_answer(const Work& work, const std::string& model) {
+  if (std::all_of(work.images.begin(), work.images.end(), [](const Embedding& image) { return image.error; })) {
+    const ItemError& first = *work.images.at(0).error;
+    throw FieldError(first.code, first.message, first.message.starts_with("images") ? "images" : "image");
+  }
   Answer answer;
   answer.body = "{\"results\":[";
   for (std::size_t i = 0; i < work.images.size(); ++i) {
     const Embedding& image = work.images[i];
-    if (image.error) {
-      throw FieldError(image.error->code,
-                       work.images.size() == 1 ? cat("image: ", image.error->message)
-                                               : cat("images[", i, "]: ", image.error->message),
-                       work.images.size() == 1 ? "image" : "images");
-    }
     if (i > 0) answer.body += ',';
-    append_scores(image.values, work, answer.body);
+    if (image.error) {
+      append_error(*image.error, answer.body);
+    } else {
+      append_scores(image.values, work, answer.body);
+    }
   }
   answer.body += cat("],\"model\":", json_string(model), "}");
   return answer;
+}
+
+/// The engine's vectors at the places of the pictures that it was given; an error says whose it is.
+void put_in_place(std::vector<Embedding> computed, std::vector<Embedding>& images) {
+  auto next = computed.begin();
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    if (images[i].error) continue;
+    if (next == computed.end()) throw Error(Code::internal, "the engine answered too few pictures");
+    images[i] = std::move(*next++);
+    if (!images[i].error) continue;
+    const std::string what = images.size() == 1 ? "image" : cat("images[", i, "]");
+    images[i].error->message = cat(what, ": ", images[i].error->message);
+  }
 }
 
 /// Every picture's answer repeats its labels, so that a small request could ask for gigabytes.
@@ -111,7 +134,15 @@ void post_classify(Service& service, const CallPtr& call, const Reply& reply) {
   if (!named) work.signs = &defaults.signs;
   check_answer_size(body.images.size(), named ? *body.labels : defaults.labels, work.top);
   Request request;
-  for (EncodedImage& image : body.images) request.images.emplace_back(std::move(image));
+  for (Picture& picture : body.images) {
+    Embedding& place = work.images.emplace_back();
+    if (auto* error = std::get_if<ItemError>(&picture)) {
+      place.error = std::move(*error);
+    } else {
+      request.images.emplace_back(std::get<EncodedImage>(std::move(picture)));
+    }
+  }
+  if (request.images.empty()) return reply(classify_answer(work, service.model_name()));
 
   // Labels first: known ones come back at once, and new ones would only wait behind the pictures.
   const auto pictures = [&service, call, reply, request = std::move(request), work](const LabelResult& labels) mutable {
@@ -122,7 +153,7 @@ void post_classify(Service& service, const CallPtr& call, const Reply& reply) {
       }
       work.labels = std::get<std::shared_ptr<const LabelSet>>(labels);
       service.submit(call, std::move(request), reply, [&service, reply, work](Response response) mutable {
-        work.images = std::move(response.images);
+        put_in_place(std::move(response.images), work.images);
         reply(classify_answer(work, service.model_name()));
       });
     } catch (...) {

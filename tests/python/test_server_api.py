@@ -95,6 +95,20 @@ def test_classify(server):
     assert len(two) == 2 and all(len(one["labels"]) == 2 for one in two)
 
 
+def test_one_bad_picture_fails_alone(server):
+    good, broken = data_uri(picture()), data_uri(picture()[:60])
+    answer = server.post("/classify", {"images": [good, broken, "?", good], "labels": ["red", "blue"]})
+    assert answer.status == 200, answer.body
+    first, second, third, last = answer.json["results"]
+    assert len(first["labels"]) == 2 and {one["label"] for one in last["labels"]} == {"red", "blue"}
+    for index, failed in (1, second), (2, third):
+        assert set(failed) == {"error"} and set(failed["error"]) == {"code", "message"}
+        assert failed["error"]["message"].startswith(f"images[{index}]")
+    # OpenAI's shape has no place for an item's error: there the request fails, and says whose fault it was.
+    answer = server.post("/v1/embeddings", {"input": [good, broken]})
+    assert answer.status == 400 and answer.error["message"].startswith("input[1]")
+
+
 def test_classify_says_what_the_command_line_says(server, tmp_path):
     path = tmp_path / "one.png"
     path.write_bytes(picture())

@@ -39,6 +39,9 @@ std::string bytes_of(const EncodedImage& image) {
 std::string bytes_of(const Input& input) {
   return bytes_of(std::get<EncodedImage>(input));
 }
+std::string bytes_of(const Picture& picture) {
+  return bytes_of(std::get<EncodedImage>(picture));
+}
 
 #define EXPECT_STARTS(text, start) EXPECT_EQ((text).substr(0, std::string(start).size()), start)
 
@@ -155,7 +158,13 @@ TEST(ClassifyBody, PicturesLabelsTemplates) {
   EXPECT_STARTS(classify_failure(R"({"image":"Zg","template":"{}","templates":["{}"]})"),
                 "invalid_argument: give either");
   EXPECT_STARTS(classify_failure(R"({"image":"Zg","top":-1})"), "invalid_argument: \"top\" must be");
-  EXPECT_STARTS(classify_failure(R"({"images":["Zg","Z"]})"), "bad_data: images[1]: base64: cut off");
+  // A list's pictures fail one by one.
+  body = parse_classify(R"({"images":["Zg","Z","https://x/a.png"]})", kLimits);
+  EXPECT_EQ(bytes_of(body.images.at(0)), "f");
+  EXPECT_EQ(std::get<ItemError>(body.images.at(1)).code, Code::bad_data);
+  EXPECT_STARTS(std::get<ItemError>(body.images.at(1)).message, "images[1]: base64: cut off");
+  EXPECT_EQ(std::get<ItemError>(body.images.at(2)).code, Code::unsupported);
+  EXPECT_STARTS(classify_failure(R"({"images":["Zg",1]})"), "invalid_argument: images[1] must be a string");
   EXPECT_STARTS(classify_failure("{\"image\":\"Zg\",\"labels\":[\"" + std::string(1025, 'a') + "\"]}"),
                 "too_large: labels[0] has 1025 bytes; the limit is 1024");
   BodyLimits limits;

@@ -297,8 +297,26 @@ TEST_F(ServerTest, ClassifyScoresAndSorts) {
             1u);
   // This model has no labels of its own.
   EXPECT_EQ(client.post("/classify", R"({"image":"Zm9v"})").parsed()["error"]["param"], "labels");
-  EXPECT_EQ(client.post("/classify", R"({"images":["Zm9v","Zg=="],"labels":["a"]})").parsed()["error"]["message"],
-            "images[1]: not a picture");
+}
+
+TEST_F(ServerTest, APictureThatFailsFailsAlone) {
+  start_ready();
+  Client client(server->port());
+  const Got got = client.post("/classify", R"({"images":["Zm9v","Zg==","?","Zm9v"],"labels":["a","up"]})");
+  ASSERT_EQ(got.status, 200) << got.body;
+  const json results = got.parsed()["results"];
+  ASSERT_EQ(results.size(), 4u);
+  EXPECT_EQ(results[0]["labels"].size(), 2u);
+  EXPECT_EQ(results[1], json::parse(R"({"error":{"code":"bad_data","message":"images[1]: not a picture"}})"));
+  EXPECT_EQ(results[2]["error"]["code"], "bad_data");
+  EXPECT_EQ(results[3], results[0]);
+  // Nothing is left of these.
+  for (const char* body : {R"({"images":["Zg==","?"],"labels":["a"]})", R"({"image":"Zg==","labels":["a"]})",
+                           R"({"images":["?"],"labels":["a"]})"}) {
+    const Got wrong = client.post("/classify", body);
+    EXPECT_EQ(wrong.status, 400) << body;
+    EXPECT_EQ(wrong.parsed()["error"]["code"], "bad_data");
+  }
 }
 
 TEST_F(ServerTest, PathsAndMethods) {
