@@ -1,66 +1,62 @@
-// A fixed set of threads that run tasks in the order they came. Tasks must not throw.
+// Threads: started with a clear error, and a fixed set of them that runs tasks.
 #pragma once
 
 #include <condition_variable>
+#include <cstddef>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <mutex>
+#include <string_view>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace tandem {
 
+/// Throws unavailable, saying what was to be started and what to do about `why`.
+[[noreturn]] void throw_no_thread(std::string_view what, const std::error_code& why);
+
+/// A thread that runs `body`, or unavailable where the system gives none. what: "the loader".
+template <class Body>
+std::thread start_thread(std::string_view what, Body&& body) {
+  try {
+    return std::thread(std::forward<Body>(body));
+  } catch (const std::system_error& error) {
+    throw_no_thread(what, error.code());
+  }
+}
+
+/// Runs tasks in the order they came. Tasks must not throw.
 class ThreadPool {
  public:
-  explicit ThreadPool(int threads) {
-    try {
-      for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
-    } catch (...) {  // the system gives no more threads: those that run must end before their objects do
-      stop();
-      throw;
-    }
-  }
-  /// Runs what was posted before, then joins.
-  ~ThreadPool() { stop(); }
+  /// At most `max_waiting` tasks of submit() wait for a thread. Throws unavailable where the system gives no threads.
+  explicit ThreadPool(int threads, std::size_t max_waiting = std::numeric_limits<std::size_t>::max());
+  ~ThreadPool();  ///< stop()
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  void post(std::function<void()> task) {
-    {
-      const std::lock_guard lock(mutex_);
-      tasks_.push_back(std::move(task));
-    }
-    wake_.notify_one();
-  }
-  int size() const noexcept { return static_cast<int>(threads_.size()); }
+  /// Throws overloaded when max_waiting tasks wait already, unavailable once the pool is stopping.
+  void submit(std::function<void()> task);
+  /// The same for the second half of admitted work, which is bounded elsewhere: never refused. After stop() it runs on
+  /// the caller's thread.
+  void post(std::function<void()> task);
+  /// Runs what waits, then ends the threads. Not from two threads at once.
+  void stop();
+
+  /// Threads that it was made with.
+  int size() const noexcept { return size_; }
 
  private:
-  void stop() {
-    {
-      const std::lock_guard lock(mutex_);
-      stopping_ = true;
-    }
-    wake_.notify_all();
-    for (auto& t : threads_) t.join();
-  }
-  void run() {
-    for (;;) {
-      std::function<void()> task;
-      {
-        std::unique_lock lock(mutex_);
-        wake_.wait(lock, [this] { return stopping_ || !tasks_.empty(); });
-        if (tasks_.empty()) return;
-        task = std::move(tasks_.front());
-        tasks_.pop_front();
-      }
-      task();
-    }
-  }
+  void work();
 
+  const int size_;
+  const std::size_t max_waiting_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<std::function<void()>> tasks_;
-  bool stopping_ = false;
+  std::deque<std::function<void()>> waiting_;
+  bool stopping_ = false, stopped_ = false;
   std::vector<std::thread> threads_;
 };
 

@@ -13,7 +13,10 @@ namespace tandem::model {
 
 enum class Pooling : std::uint8_t { cls, eot, last, mean, map };
 enum class TextMask : std::uint8_t { causal, full };
-enum class Score : std::uint8_t { softmax, sigmoid };
+/// What stands behind a text's end: never computed, since in a causal tower nothing before it can see it; or the padding
+/// id up to the context's length, which every row attends to (SigLIP).
+enum class TextPadding : std::uint8_t { unseen, attended };
+enum class Score : std::uint8_t { softmax, sigmoid /* with a bias on the logits */ };
 
 /// One transformer tower: pre-norm blocks of the same shape.
 struct TowerConfig {
@@ -33,7 +36,9 @@ struct VisionConfig : TowerConfig {
   Pooling pooling = Pooling::cls;
   bool class_token = true;
   bool pre_norm = true;     ///< LayerNorm between embedding and blocks
-  bool patch_bias = false;
+  bool patch_bias = false;       ///< on the patch embedding
+  bool projection_bias = false;  ///< on the projection into the joint space
+  friend bool operator==(const VisionConfig&, const VisionConfig&) = default;
   int grid() const noexcept { return image_size / patch; }
   int tokens() const noexcept { return grid() * grid() + (class_token ? 1 : 0); }
 };
@@ -43,8 +48,11 @@ struct TextConfig : TowerConfig {
   int context_length = 77;
   Pooling pooling = Pooling::eot;
   TextMask mask = TextMask::causal;
+  TextPadding padding = TextPadding::unseen;
+  bool projection_bias = false;
   text::PoolRule pool_rule = text::PoolRule::first_end;
   std::int32_t start_id = 49406, end_id = 49407, pad_id = 49407;
+  friend bool operator==(const TextConfig&, const TextConfig&) = default;
 };
 
 /// How pictures become the vision tower's input.
@@ -65,6 +73,14 @@ struct Config {
   int embed_dim = 0;
   float logit_scale = 2.6592F;  ///< initial value, as a logarithm; the weights' own replaces it
   Score score = Score::softmax;
+  float logit_bias = 0;  ///< added to scaled cosines before a sigmoid
 };
+
+/// Throws unsupported, naming what the configuration asks for, where it is understood but not computed here. Readers
+/// refuse by the key of their file; this stands behind all of them, in front of every load.
+void check_family(const Config& config);
+
+/// Whether weights prepared for one configuration serve another: everything but names and what prepares inputs.
+bool same_network(const Config& a, const Config& b);
 
 }  // namespace tandem::model

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/thread_pool.h"
 #include "model/files.h"
 #include "model/towers.h"
 
@@ -12,6 +13,12 @@ namespace tandem::model {
 struct LoadOptions {
   Precision precision = Precision::fp32;  ///< resolved by the backend
   bool vision = true, text = true;
+  /// Tensors that may be prepared at the same time: by the caller, and by threads of `pool` as it has them to spare.
+  /// What is in preparation stands in memory twice.
+  int threads = 1;
+  ThreadPool* pool = nullptr;
+  /// Which part of every weight, as the Shard column of the table divides it over a tensor-parallel group.
+  int tensor_rank = 0, tensor_ranks = 1;
 };
 
 struct Model {
@@ -19,14 +26,19 @@ struct Model {
   Precision precision = Precision::fp32;
   std::optional<VisionWeights> vision;
   std::optional<TextWeights> text;
-  float logit_scale = 1;           ///< multiplies cosines: exp of the stored value
-  std::size_t parameters = 0;      ///< of the loaded towers
-  std::size_t weight_bytes = 0;    ///< as stored by the backend
-  std::string hash;                ///< of the checkpoint, for provenance
+  float logit_scale = 1;         ///< multiplies cosines: exp of the stored value
+  std::size_t parameters = 0;    ///< of the loaded towers
+  std::size_t weight_bytes = 0;  ///< as stored by the backend: of this rank's part
+  std::string hash;              ///< of the checkpoint, for provenance
 };
 
 /// Reads, checks and prepares every weight, releasing each from memory as soon as the backend has its own form.
-/// Throws bad_data naming the tensor, what was found and what was expected.
+/// All shapes are checked before any weight is read. Returns when the device has everything: from then on any replica
+/// of that device may use the weights. Throws bad_data naming the tensor, what was found and what was expected;
+/// unsupported for a family that is not computed; invalid_argument where heads do not divide over the ranks.
 Model load_model(const ModelFiles& files, backend::Backend& backend, const LoadOptions& options);
+
+/// Bytes that the weights of a load will take on the device, from the table alone: exact but for padding and scales.
+std::size_t expected_weight_bytes(const Config& config, const backend::Backend& backend, const LoadOptions& options);
 
 }  // namespace tandem::model

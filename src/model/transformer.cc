@@ -38,7 +38,7 @@ void attend(Execution& ex, const TowerConfig& c, ConstView q, ConstView k, Const
             bool causal, View out) {
   const std::int64_t p = layout.prefix, n = layout.own.rows;
   backend::AttentionArgs a;
-  a.heads = c.heads, a.head_dim = c.head_dim, a.causal = causal;
+  a.heads = c.heads / ex.comm.size(), a.head_dim = c.head_dim, a.causal = causal;
   if (p > 0) {
     a.q = q.row_range(0, p), a.k = k.row_range(0, p), a.v = v.row_range(0, p);
     a.queries = a.keys = {1, p, p, nullptr};
@@ -52,21 +52,32 @@ void attend(Execution& ex, const TowerConfig& c, ConstView q, ConstView k, Const
   ex.backend.attention(a);
 }
 
+/// What this rank computes of a tower: `heads` heads, so A columns of queries, keys and values, and its share of the
+/// MLP's columns (F). Every rank has the whole stream.
+struct Part {
+  Part(const Execution& ex, const TowerConfig& c)
+      : heads(c.heads / ex.comm.size()),
+        columns(static_cast<std::int64_t>(heads) * c.head_dim),
+        mlp(c.mlp / ex.comm.size()) {}
+  int heads;
+  std::int64_t columns, mlp;
+};
+
 /// x = x + mlp(ln_2(x))
 void mlp(Execution& ex, const TowerConfig& c, const BlockWeights& w, View x, View h, View wide) {
-  const View m = inside(wide, 0, x.rows(), c.mlp);
+  const View m = inside(wide, 0, x.rows(), Part(ex, c).mlp);
   norm(ex, c, w.ln_2, x, h);              // h = ln_2(x)           [M, D]
-  linear(ex, w.fc1, h, m, c.activation);  // m = gelu(W1 h + b1)   [M, mlp]
+  linear(ex, w.fc1, h, m, c.activation);  // m = gelu(W1 h + b1)   [M, F]
   add_linear(ex, w.fc2, m, x);            // x = x + W2 m + b2     [M, D]
 }
 
 void block(Execution& ex, const TowerConfig& c, const BlockWeights& w, const Layout& layout, bool causal,
            TowerState& s) {
-  const std::int64_t rows = layout.rows(), d = c.width;
-  const View qkv = inside(s.wide, 0, rows, 3 * d), attended = inside(s.wide, 3 * rows * d, rows, d);
+  const std::int64_t rows = layout.rows(), n = Part(ex, c).columns;
+  const View qkv = inside(s.wide, 0, rows, 3 * n), attended = inside(s.wide, 3 * rows * n, rows, n);
   norm(ex, c, w.ln_1, s.x, s.h);  // h = ln_1(x)           [M, D]
-  linear(ex, w.qkv, s.h, qkv);    // q, k, v               [M, 3D]
-  attend(ex, c, qkv.column_range(0, d), qkv.column_range(d, d), qkv.column_range(2 * d, d), layout, causal, attended);
+  linear(ex, w.qkv, s.h, qkv);    // q, k, v               [M, 3A]
+  attend(ex, c, qkv.column_range(0, n), qkv.column_range(n, n), qkv.column_range(2 * n, n), layout, causal, attended);
   add_linear(ex, w.out, attended, s.x);  // x = x + Wo a + bo     [M, D]
   mlp(ex, c, w, s.x, s.h, s.wide);
 }
@@ -74,22 +85,25 @@ void block(Execution& ex, const TowerConfig& c, const BlockWeights& w, const Lay
 /// The last block needs keys and values of every row, and everything else only of the rows that pooling reads. Such a
 /// row is its sequence's last (end of text) or sees all of them (class token), so no mask remains.
 void last_block(Execution& ex, const TowerConfig& c, const BlockWeights& w, const Layout& layout, TowerState& s) {
-  const std::int64_t rows = layout.rows(), count = layout.own.count, d = c.width, p = layout.prefix;
-  const View kv = inside(s.wide, 0, rows, 2 * d), q = inside(s.wide, 2 * rows * d, count, d);
-  const View chosen = inside(s.wide, (2 * rows + count) * d, count, d);
+  const Part part(ex, c);
+  const std::int64_t rows = layout.rows(), count = layout.own.count, n = part.columns, p = layout.prefix;
+  const View kv = inside(s.wide, 0, rows, 2 * n), q = inside(s.wide, 2 * rows * n, count, n);
+  // The chosen rows are read before the attended ones take their place.
+  const std::int64_t free = (2 * rows + count) * n;
+  const View chosen = inside(s.wide, free, count, c.width), attended = inside(s.wide, free, count, n);
   norm(ex, c, w.ln_1, s.x, s.h);  // h = ln_1(x)           [M, D]
-  linear(ex, w.kv, s.h, kv);      // k, v                  [M, 2D]
+  linear(ex, w.kv, s.h, kv);      // k, v                  [M, 2A]
   ex.backend.select_rows({s.h, layout.pooled, chosen, layout.own.longest});
-  linear(ex, w.q, chosen, q);  // q of pooled rows      [B, D]
+  linear(ex, w.q, chosen, q);  // q of pooled rows      [B, A]
   backend::AttentionArgs a;
-  a.heads = c.heads, a.head_dim = c.head_dim;
-  if (p > 0) a.prefix_k = kv.column_range(0, d).row_range(0, p), a.prefix_v = kv.column_range(d, d).row_range(0, p);
-  a.q = q, a.k = kv.column_range(0, d).row_range(p, rows - p), a.v = kv.column_range(d, d).row_range(p, rows - p);
+  a.heads = part.heads, a.head_dim = c.head_dim;
+  if (p > 0) a.prefix_k = kv.column_range(0, n).row_range(0, p), a.prefix_v = kv.column_range(n, n).row_range(0, p);
+  a.q = q, a.k = kv.column_range(0, n).row_range(p, rows - p), a.v = kv.column_range(n, n).row_range(p, rows - p);
   a.queries = {count, 1, count, nullptr}, a.keys = layout.own;
-  a.out = chosen;
-  ex.backend.attention(a);  // one query a sequence  [B, D]
+  a.out = attended;
+  ex.backend.attention(a);  // one query a sequence  [B, A]
   ex.backend.select_rows({s.x, layout.pooled, s.selected, layout.own.longest});
-  add_linear(ex, w.out, chosen, s.selected);
+  add_linear(ex, w.out, attended, s.selected);
   mlp(ex, c, w, s.selected, s.h.row_range(0, count), s.wide);
 }
 
@@ -113,10 +127,10 @@ void run_blocks(Execution& ex, const TowerConfig& config, const BlockStore& bloc
                 TowerState& state, const Observer& observer) {
   const int last = blocks.count() - 1;
   for (int i = 0; i < last; ++i) {
-    block(ex, config, blocks.block(i), layout, causal, state);
+    block(ex, config, *HeldBlock(blocks, i, ex.backend), layout, causal, state);
     if (observer) observer(i, state.x);
   }
-  last_block(ex, config, blocks.block(last), layout, state);
+  last_block(ex, config, *HeldBlock(blocks, last, ex.backend), layout, state);
   if (observer) observer(last, state.selected);
 }
 

@@ -20,6 +20,7 @@ struct Linear {
   Tensor bias;                                      // [N]
 };
 /// One block's weights. The last block multiplies queries apart from keys and values: it needs them for fewer rows.
+/// Of a tensor-parallel group's rank: its heads' and its share of the MLP's.
 struct BlockWeights {
   Norm ln_1, ln_2;
   Linear qkv;    // [3D, D], all blocks but the last
@@ -27,12 +28,41 @@ struct BlockWeights {
   Linear out, fc1, fc2;
 };
 
-/// Where blocks come from: resident here; a subclass may bring them in from elsewhere while the one before is computed.
+/// Where blocks come from: resident in the device's memory, or brought in from elsewhere while the one before is
+/// computed. A store belongs to the weights, so that replicas share it: its functions may be called for several
+/// backends at once; a store that copies keeps places for each of them (a few at fixed addresses, so that a captured
+/// graph stays valid).
+///
+/// A pass fetches blocks 0, 1, …, count() - 1, once each, and releases each before it fetches the next. A store may
+/// therefore begin to bring in block i + 1 (after the last: block 0, for the next pass) when i is fetched. A pass that
+/// fails releases what it holds and leaves the rest unfetched; the next one begins at 0 again.
 class BlockStore {
  public:
   virtual ~BlockStore() = default;
   virtual int count() const = 0;
-  virtual const BlockWeights& block(int i) const = 0;
+  /// Block i, for operations issued to `user` from now on: whatever still has to arrive is ordered before them on its
+  /// stream. The reference is valid until release(i, user). Throws out_of_memory, device_failure, io_error.
+  virtual const BlockWeights& fetch(int i, backend::Backend& user) const = 0;
+  /// Every operation that uses block i has been issued to `user`, which need not have finished them: a store that
+  /// overwrites the block's place does so behind them on the stream.
+  virtual void release(int i, backend::Backend& user) const noexcept = 0;
+};
+
+/// A fetched block, released at the end of its scope.
+class HeldBlock {
+ public:
+  HeldBlock(const BlockStore& store, int i, backend::Backend& user)
+      : store_(store), user_(user), i_(i), weights_(store.fetch(i, user)) {}
+  ~HeldBlock() { store_.release(i_, user_); }
+  HeldBlock(const HeldBlock&) = delete;
+  HeldBlock& operator=(const HeldBlock&) = delete;
+  const BlockWeights& operator*() const noexcept { return weights_; }
+
+ private:
+  const BlockStore& store_;
+  backend::Backend& user_;
+  int i_;
+  const BlockWeights& weights_;
 };
 
 /// What runs a forward pass: one per replica, used on its thread.

@@ -208,16 +208,17 @@ void WeightReader::release(const WeightSpec& spec) {
   for (const std::string& name : stored(spec.name).parts) source_.release(name);
 }
 
-WeightReader::Loaded WeightReader::read(const WeightSpec& spec) {
-  const Stored where = stored(spec.name);
+/// Of every part of a stored weight.
+Shape WeightReader::stored_shape(const WeightSpec& spec, const Stored& where) const {
   const auto parts = static_cast<std::int64_t>(where.parts.size());
-  Shape expected = spec.shape;
-  if (where.transposed) expected = {spec.shape[1], spec.shape[0]};
-  if (parts > 1) {
-    expected = spec.shape.rank() == 1 ? Shape{spec.shape[0] / parts} : Shape{spec.shape[0] / parts, spec.shape[1]};
-  }
+  if (where.transposed) return {spec.shape[1], spec.shape[0]};
+  if (parts == 1) return spec.shape;
+  return spec.shape.rank() == 1 ? Shape{spec.shape[0] / parts} : Shape{spec.shape[0] / parts, spec.shape[1]};
+}
 
-  std::vector<ConstView> views;
+void WeightReader::check(const WeightSpec& spec) const {
+  const Stored where = stored(spec.name);
+  const Shape expected = stored_shape(spec, where);
   for (const std::string& name : where.parts) {
     const auto info = source_.find(name);
     if (!info) {
@@ -233,6 +234,16 @@ WeightReader::Loaded WeightReader::read(const WeightSpec& spec) {
       throw Error(Code::bad_data, cat("tensor ", name, " has the shape ", to_string(info->shape), "; expected ",
                                       to_string(expected), " from the configuration (", spec.name, ")"));
     }
+  }
+}
+
+WeightReader::Loaded WeightReader::read(const WeightSpec& spec) {
+  check(spec);
+  const Stored where = stored(spec.name);
+  const auto parts = where.parts.size();
+  const Shape expected = stored_shape(spec, where);
+  std::vector<ConstView> views;
+  for (const std::string& name : where.parts) {
     views.push_back(source_.get(name));
     check_finite(views.back(), name);
   }

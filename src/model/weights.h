@@ -45,6 +45,8 @@ class WeightReader {
     Tensor owned;
   };
   Loaded read(const WeightSpec& spec);
+  /// What read() would throw but for the values: the tensor is missing, or has another shape or type. Reads none of it.
+  void check(const WeightSpec& spec) const;
   bool has(const WeightSpec& spec) const;
   void release(const WeightSpec& spec);
 
@@ -57,6 +59,7 @@ class WeightReader {
   void detect();
   void check_nothing_left() const;
   Stored stored(const std::string& canonical) const;
+  Shape stored_shape(const WeightSpec& spec, const Stored& where) const;
 
   const Config& config_;
   WeightSource& source_;
