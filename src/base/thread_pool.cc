@@ -6,8 +6,9 @@
 namespace tandem {
 
 void throw_no_thread(std::string_view what, const std::error_code& why) {
-  throw Error(Code::unavailable, cat("cannot start ", what, ": ", why.message(),
-                                     "; raise the limits of processes and memory (ulimit -u, -v), or use fewer threads"));
+  throw Error(Code::unavailable,
+              cat("cannot start ", what, ": ", why.message(),
+                  "; raise the limits of processes and memory (ulimit -u, -v), or use fewer threads"));
 }
 
 ThreadPool::ThreadPool(int threads, std::size_t max_waiting) : size_(threads), max_waiting_(max_waiting) {

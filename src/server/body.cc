@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <new>
 #include <set>
+#include <utility>
 
 #include "base/strings.h"
 #include "server/base64.h"
@@ -62,17 +64,61 @@ void check_count(std::size_t count, const char* what, const std::string& param, 
   }
 }
 
+/// The closing quote of the string that begins at `at`, or the end.
+std::size_t end_of_string(std::string_view json, std::size_t at) noexcept {
+  for (std::size_t from = at + 1;; from = at + 1) {
+    at = std::min(json.find('"', from), json.size());
+    std::size_t escapes = 0;
+    while (at - escapes > from && json[at - escapes - 1] == '\\') ++escapes;
+    if (at == json.size() || escapes % 2 == 0) return at;
+  }
+}
+
+/// Brackets, commas, colons and values: what simdjson keeps an entry for. Never fewer than it finds.
+std::size_t count_values(std::string_view json) noexcept {
+  std::size_t count = 0;
+  bool between = true;  // no value has begun since the last bracket, comma, colon or blank
+  for (std::size_t i = 0; i < json.size(); ++i) {
+    switch (json[i]) {
+      case '"':
+        ++count;
+        i = end_of_string(json, i);
+        between = true;
+        break;
+      case '{':
+      case '}':
+      case '[':
+      case ']':
+      case ',':
+      case ':': ++count; [[fallthrough]];
+      case ' ':
+      case '\t':
+      case '\r':
+      case '\n': between = true; break;
+      default:
+        count += std::exchange(between, false) ? 1 : 0;
+        if (json[i] == '\\') ++i;  // outside strings too it keeps simdjson from seeing a quote
+    }
+  }
+  return count;
+}
+
 /// Parses the whole body before anything is read from it: simdjson's DOM, not its on-demand reader, because that one
 /// lets malformed JSON pass in fields that nobody looks at, and here a body is either well-formed or refused.
 class Document {
  public:
-  explicit Document(const std::string& json) {
+  Document(const std::string& json, const BodyLimits& limits) {
     if (json.find_first_not_of(" \t\r\n") == std::string::npos) {
       throw Error(Code::bad_data, "the body is empty; send a JSON object");
+    }
+    if (const std::size_t values = count_values(json); values > max_values(limits)) {
+      throw Error(Code::too_large, cat("the body has ", values, " JSON values, brackets and commas; the limit is ",
+                                       max_values(limits), " in one request"));
     }
     const bool padded = json.capacity() - json.size() >= simdjson::SIMDJSON_PADDING;
     element root;
     if (const auto error = parser_.parse(json.data(), json.size(), !padded).get(root)) {
+      if (error == simdjson::MEMALLOC) throw std::bad_alloc();
       throw Error(Code::bad_data, cat("the body is not valid JSON: ", simdjson::error_message(error)));
     }
     if (root.get(fields_)) throw Error(Code::bad_data, cat("the body must be a JSON object, not ", kind_of(root)));
@@ -283,6 +329,18 @@ void check_form(const ClassifyBody& body, const BodyLimits& limits) {
 
 }  // namespace
 
+std::size_t max_values(const BodyLimits& limits) noexcept {
+  // A text of token ids has two entries an id; no model's context is nearly as long.
+  constexpr std::size_t kOneInput = 256, kOneLabel = 4, kFields = 65'536;
+  return kFields + static_cast<std::size_t>(limits.max_items) * kOneInput +
+         static_cast<std::size_t>(limits.max_label_texts) * kOneLabel;
+}
+
+std::size_t parse_bytes(std::string_view body) noexcept {
+  constexpr std::size_t kEntry = 20;  // two words on simdjson's tape, one index
+  return body.size() / 3 * 8 + kEntry * (count_values(body) + 4);
+}
+
 bool is_image_uri(std::string_view text) noexcept {
   constexpr std::string_view kPrefix = "data:image/";
   return text.size() >= kPrefix.size() &&
@@ -323,7 +381,7 @@ EncodedImage image_from_string(std::string_view text, std::string_view what) {
 EmbeddingsBody parse_embeddings(const std::string& json, const BodyLimits& limits) {
   EmbeddingsBody body;
   bool given = false;
-  Document(json).for_each([&](std::string_view key, element value) {
+  Document(json, limits).for_each([&](std::string_view key, element value) {
     if (key == "input") {
       body.inputs = inputs_of(value, limits);
       given = true;
@@ -349,7 +407,7 @@ EmbeddingsBody parse_embeddings(const std::string& json, const BodyLimits& limit
 ClassifyBody parse_classify(const std::string& json, const BodyLimits& limits) {
   ClassifyBody body;
   bool one = false, many = false;
-  Document(json).for_each([&](std::string_view key, element value) {
+  Document(json, limits).for_each([&](std::string_view key, element value) {
     if (key == "image") {
       one = true;
       body.images.push_back(image_from_string(string_of(value, "\"image\"", "image"), "image"));
@@ -381,7 +439,7 @@ ClassifyBody parse_classify(const std::string& json, const BodyLimits& limits) {
 SearchBody parse_search(const std::string& json, const BodyLimits& limits) {
   SearchBody body;
   bool text = false;
-  Document(json).for_each([&](std::string_view key, element value) {
+  Document(json, limits).for_each([&](std::string_view key, element value) {
     if (key == "text") {
       body.text = checked_text(string_of(value, "\"text\"", "text"), "text", "text", limits);
       text = true;

@@ -96,18 +96,27 @@ void put_in_place(std::vector<Embedding> computed, std::vector<Embedding>& image
 }
 
 /// Every picture's answer repeats its labels, so that a small request could ask for gigabytes.
-void check_answer_size(std::size_t pictures, const std::vector<std::string>& labels, std::size_t top) {
-  constexpr std::size_t kFields = 96, kEscaped = 6;  // a control character becomes \u0001
-  std::size_t longest = 0;
-  for (const std::string& label : labels) longest = std::max(longest, label.size());
-  const std::size_t scores = pictures * (top == 0 ? labels.size() : std::min(top, labels.size()));
-  if (scores <= kMaxAnswerBytes / (kFields + kEscaped * longest)) return;
-  throw FieldError(Code::too_large,
-                   cat(scores, " scores (", pictures, " pictures, ", labels.size(), " labels) may take more than ",
-                       kMaxAnswerBytes, " bytes to answer: give a smaller \"top\", or fewer pictures"),
-                   "top");
+std::size_t answer_bytes(std::size_t pictures, const std::vector<std::string>& labels, std::size_t top) {
+  constexpr std::size_t kFields = 96;  // of one label, beside its name
+  std::size_t longest = 0, all = 0;
+  for (const std::string& label : labels) {
+    const std::size_t bytes = kFields + json_size(label);
+    longest = std::max(longest, bytes);
+    all += bytes;
+  }
+  const std::size_t shown = top == 0 ? labels.size() : std::min(top, labels.size());
+  const std::size_t each = std::min(all, shown * longest);
+  if (each > 0 && pictures > kMaxAnswerBytes / each) {
+    throw FieldError(
+        Code::too_large,
+        cat(pictures * shown, " scores (", pictures, " pictures, ", labels.size(), " labels) may take more than ",
+            kMaxAnswerBytes, " bytes to answer: give a smaller \"top\", or fewer pictures"),
+        "top");
+  }
+  return pictures * each;
 }
 
+/// By the body's type: a form, a picture, else JSON.
 ClassifyBody parse(const Call& call, const BodyLimits& limits) {
   if (call.content_type.starts_with("multipart/form-data"))
     return parse_classify_form(call.body, call.content_type, limits);
@@ -120,8 +129,7 @@ ClassifyBody parse(const Call& call, const BodyLimits& limits) {
 }  // namespace
 
 void post_classify(Service& service, const CallPtr& call, const Reply& reply) {
-  ClassifyBody body = parse(*call, service.body_limits());
-  call->body = {};
+  ClassifyBody body = take_body(service, *call, [&](const BodyLimits& limits) { return parse(*call, limits); });
   service.require_model(body.model);
   const Defaults& defaults = service.defaults();
   const bool named = body.labels.has_value();
@@ -132,7 +140,7 @@ void post_classify(Service& service, const CallPtr& call, const Reply& reply) {
   work.logit_scale = service.info().logit_scale;
   work.top = body.top.value_or(named ? 0 : kDefaultTop);
   if (!named) work.signs = &defaults.signs;
-  check_answer_size(body.images.size(), named ? *body.labels : defaults.labels, work.top);
+  call->memory.add(answer_bytes(body.images.size(), named ? *body.labels : defaults.labels, work.top), "the answer");
   Request request;
   for (Picture& picture : body.images) {
     Embedding& place = work.images.emplace_back();

@@ -43,6 +43,13 @@ void append_vector(std::span<const float> values, bool base64, std::string& out)
   out += ']';
 }
 
+/// What the vectors and their JSON may take; a float32's shortest decimal has at most 15 characters and a comma.
+std::size_t answer_bytes(std::size_t inputs, std::size_t dim, bool base64, std::size_t dimensions) {
+  constexpr std::size_t kFields = 64, kDecimal = 16, kBase64 = 6;
+  const std::size_t shown = dimensions == 0 ? dim : dimensions;
+  return inputs * (kFields + dim * sizeof(float) + shown * (base64 ? kBase64 : kDecimal));
+}
+
 Answer embeddings_answer(Response response, std::span<const Place> places, bool base64, std::size_t dimensions,
                          const std::string& model) {
   Answer answer;
@@ -73,8 +80,8 @@ Answer embeddings_answer(Response response, std::span<const Place> places, bool 
 }  // namespace
 
 void post_embeddings(Service& service, const CallPtr& call, const Reply& reply) {
-  EmbeddingsBody body = parse_embeddings(call->body, service.body_limits());
-  call->body = {};
+  EmbeddingsBody body =
+      take_body(service, *call, [&](const BodyLimits& limits) { return parse_embeddings(call->body, limits); });
   service.require_model(body.model);
   if (body.dimensions > service.info().embed_dim) {
     throw FieldError(
@@ -82,6 +89,9 @@ void post_embeddings(Service& service, const CallPtr& call, const Reply& reply) 
         cat("\"dimensions\" is ", body.dimensions, "; this model's vectors have ", service.info().embed_dim),
         "dimensions");
   }
+  call->memory.add(answer_bytes(body.inputs.size(), static_cast<std::size_t>(service.info().embed_dim), body.base64,
+                                static_cast<std::size_t>(body.dimensions)),
+                   "the answer");
   Request request;
   std::vector<Place> places;
   places.reserve(body.inputs.size());

@@ -90,6 +90,13 @@ std::vector<Gallery::Hit> Gallery::search(std::span<const float> query, std::siz
   return hits;
 }
 
+std::size_t Gallery::file_size(std::size_t id) const noexcept {
+  if (id >= paths_.size()) return 0;
+  std::error_code error;
+  const std::uintmax_t size = fs::file_size(paths_[id], error);
+  return error ? 0 : static_cast<std::size_t>(size);
+}
+
 std::pair<std::string, std::string> Gallery::read(std::size_t id) const {
   if (id >= paths_.size()) {
     throw Error(Code::not_found, cat("no picture ", id, " in the gallery, which has ", paths_.size()));

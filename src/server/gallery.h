@@ -44,6 +44,8 @@ class Gallery {
   /// The pictures nearest to a unit vector among those that are done, best first.
   std::vector<Hit> search(std::span<const float> query, std::size_t top) const;
 
+  /// Of a picture's file; 0 for an unknown id or a file that has gone.
+  std::size_t file_size(std::size_t id) const noexcept;
   /// A picture's bytes and media type; throws not_found for an unknown id or a file that has gone, unsupported for a
   /// file that is no picture after all.
   std::pair<std::string, std::string> read(std::size_t id) const;

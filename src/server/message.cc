@@ -91,6 +91,15 @@ std::string json_string(std::string_view text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
+std::size_t json_size(std::string_view text) noexcept {
+  std::size_t size = 2;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    size += byte < 0x20 || byte == 0x7F ? 6 : byte >= 0x80 ? 3 : byte == '"' || byte == '\\' ? 2 : 1;
+  }
+  return size;
+}
+
 void append_number(float value, std::string& out) {
   if (!std::isfinite(value)) {
     out += "null";

@@ -9,12 +9,15 @@
 #include <utility>
 #include <vector>
 
+#include "server/memory.h"
 #include "tandem/engine.h"
 
 namespace tandem::server {
 
 /// One request, read to its end.
 struct Call {
+  explicit Call(MemoryLimit& limit) noexcept : memory(limit) {}
+
   std::string method;  ///< "GET" for HEAD too: the connection leaves the body out
   std::string path;    ///< begins with '/', without the query
   std::string query;   ///< after '?', still encoded
@@ -22,6 +25,7 @@ struct Call {
   std::string body;  ///< spare capacity behind it, so that the JSON parser may read past its end
   std::chrono::steady_clock::time_point deadline;
   CancelFlag cancel = std::make_shared<std::atomic<bool>>(false);  ///< set when the client has gone
+  Reservation memory;  ///< for the body and what is made of it, then for the answer until it is written
 };
 using CallPtr = std::shared_ptr<Call>;
 
@@ -71,6 +75,9 @@ Answer answer_to_current_exception() noexcept;
 
 /// A JSON string with quotes; invalid UTF-8 is replaced by U+FFFD.
 std::string json_string(std::string_view text);
+
+/// The most bytes that json_string(text) has.
+std::size_t json_size(std::string_view text) noexcept;
 
 /// Appends the shortest decimal that reads back as the same float32; null for what JSON cannot say.
 void append_number(float value, std::string& out);

@@ -31,6 +31,16 @@ std::optional<Answer> refuse_early(const Service& service, const Call& call);
 
 inline constexpr std::size_t kInlineBytes = 32 << 10;
 
+/// What parse() makes of a call's body, which is freed. While both are there, and the parser's own memory, they are
+/// counted; afterwards what was made of the body stands for it.
+template <class Parse>
+auto take_body(const Service& service, Call& call, Parse parse) {
+  const Extra counted(call.memory, parse_bytes(call.body), "parsing the body");
+  auto made = parse(service.body_limits());
+  call.body = {};
+  return made;
+}
+
 // embeddings.cc
 void post_embeddings(Service&, const CallPtr&, const Reply&);
 // classify.cc

@@ -54,8 +54,8 @@ std::size_t number_of(const Call& call, const char* name, std::size_t otherwise)
 }  // namespace
 
 void post_search(Service& service, const CallPtr& call, const Reply& reply) {
-  SearchBody body = parse_search(call->body, service.body_limits());
-  call->body = {};
+  SearchBody body =
+      take_body(service, *call, [&](const BodyLimits& limits) { return parse_search(call->body, limits); });
   service.require_model(body.model);
   const std::shared_ptr<Gallery> gallery = gallery_of(service);
   Request request;
@@ -96,7 +96,9 @@ void get_picture(Service& service, const CallPtr& call, const Reply& reply) {
     throw Error(Code::not_found, cat("pictures are numbered: /gallery/0, not ", call->path.substr(0, 200)));
   }
   Answer answer;
-  std::tie(answer.body, answer.content_type) = gallery_of(service)->read(id);
+  const std::shared_ptr<Gallery> gallery = gallery_of(service);
+  call->memory.add(gallery->file_size(id), "the picture");
+  std::tie(answer.body, answer.content_type) = gallery->read(id);
   answer.headers.emplace_back("Cache-Control", "private, max-age=300");
   reply(std::move(answer));
 }

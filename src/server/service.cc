@@ -54,7 +54,10 @@ const char* to_string(State state) noexcept {
 }
 
 Service::Service(const ServerOptions& options, EncoderFactory factory)
-    : options_(options), factory_(std::move(factory)), pool_(std::max(1, options.worker_threads), kMaxWaiting) {
+    : options_(options),
+      factory_(std::move(factory)),
+      memory_(options.max_buffered_bytes),
+      pool_(std::max(1, options.worker_threads), kMaxWaiting) {
   labels_ = std::make_shared<LabelCache>(
       [this](Request request, OnDone on_done) {
         request.cancel = stopping_;
@@ -69,8 +72,8 @@ Service::~Service() {
 
 void Service::start() {
   last_progress_ = Clock::now();
-  loader_ = std::thread([this] { load(); });
-  watcher_ = std::thread([this] { watch(); });
+  loader_ = start_thread("the loader", [this] { load(); });
+  watcher_ = start_thread("the watcher", [this] { watch(); });
 }
 
 void Service::announce(const std::string& line) const {
@@ -217,7 +220,7 @@ void Service::hand_over(Request request, OnDone on_done) {
     encoder->submit(std::move(request),
                     [this, at, on_done = std::move(on_done)](std::variant<Response, ItemError> result) {
                       auto shared = std::make_shared<std::variant<Response, ItemError>>(std::move(result));
-                      pool_.finish([this, at, on_done, shared] {
+                      pool_.post([this, at, on_done, shared] {
                         // Noted before it is handed on: whoever waits for the answer may end the server next.
                         const auto keep = on_done;
                         note(*shared, at);
@@ -250,17 +253,20 @@ void Service::note(const std::variant<Response, ItemError>& result, std::list<Un
 void Service::submit(const CallPtr& call, Request request, const Reply& reply, std::function<void(Response)> on_done) {
   request.deadline = call->deadline;
   request.cancel = call->cancel;
-  hand_over(std::move(request), [this, reply, on_done = std::move(on_done)](std::variant<Response, ItemError> result) {
-    try {
-      if (auto* error = std::get_if<ItemError>(&result)) {
-        if (error->code == Code::cancelled && *stopping_) throw Error(Code::unavailable, "the server is stopping");
-        throw Error(error->code, error->message);
-      }
-      on_done(std::move(std::get<Response>(result)));
-    } catch (...) {
-      reply(answer_to_current_exception());
-    }
-  });
+  // The call goes along: its memory is counted for as long as any of its work is there.
+  hand_over(std::move(request),
+            [this, call, reply, on_done = std::move(on_done)](std::variant<Response, ItemError> result) {
+              try {
+                if (auto* error = std::get_if<ItemError>(&result)) {
+                  if (error->code == Code::cancelled && *stopping_)
+                    throw Error(Code::unavailable, "the server is stopping");
+                  throw Error(error->code, error->message);
+                }
+                on_done(std::move(std::get<Response>(result)));
+              } catch (...) {
+                reply(answer_to_current_exception());
+              }
+            });
 }
 
 void Service::watch() {

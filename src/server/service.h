@@ -10,11 +10,11 @@
 #include <string>
 #include <thread>
 
+#include "base/thread_pool.h"
 #include "server/body.h"
 #include "server/gallery.h"
 #include "server/labels.h"
 #include "server/message.h"
-#include "server/pool.h"
 #include "server/server.h"
 
 namespace tandem::server {
@@ -68,7 +68,8 @@ class Service {
   const EngineInfo& info() const noexcept { return info_; }
   const ServerOptions& options() const noexcept { return options_; }
   BodyLimits body_limits() const;
-  Pool& pool() noexcept { return pool_; }
+  ThreadPool& pool() noexcept { return pool_; }
+  MemoryLimit& memory() noexcept { return memory_; }
   LabelCache& labels() noexcept { return *labels_; }
   const Defaults& defaults() const noexcept { return defaults_; }
   /// May be null: there is none.
@@ -102,7 +103,8 @@ class Service {
   const EncoderFactory factory_;
   const std::int64_t started_at_ =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-  Pool pool_;
+  MemoryLimit memory_;
+  ThreadPool pool_;
   std::shared_ptr<LabelCache> labels_;
   Defaults defaults_;
   CancelFlag stopping_ = std::make_shared<std::atomic<bool>>(false);

@@ -262,5 +262,29 @@ TEST(Message, AForgottenReplyIsAnswered) {
   EXPECT_EQ(status, 200);
 }
 
+TEST(Bodies, ManyTinyValuesAreRefusedBeforeTheyAreParsed) {
+  const std::size_t most = max_values(kLimits);
+  const auto list_of = [](std::size_t values) {
+    std::string json = R"({"input":[0)";
+    json.reserve(2 * values + 16);
+    for (std::size_t i = 1; i < values; ++i) json += ",0";
+    return json + "]}";
+  };
+  EXPECT_STARTS(embeddings_failure(list_of(most / 2 + 1)), "too_large: the body has ");
+  EXPECT_EQ(embeddings_failure(list_of(most / 2 - 10)), "accepted");
+  // What simdjson indexes without its being JSON counts as well.
+  for (const char* part : {"[", ",", "0 ", "\"\"", "{", "0\"\""}) {
+    std::string json = "{";
+    while (json.size() < most * 3) json += part;
+    EXPECT_STARTS(embeddings_failure(json), "too_large: the body has ") << part;
+    json = "\\\"";  // a quote that begins no string
+    while (json.size() < most * 3) json += part;
+    EXPECT_STARTS(embeddings_failure(json), "too_large: the body has ") << part;
+  }
+  // Commas within strings are text.
+  EXPECT_EQ(embeddings_failure(R"({"input":")" + std::string(most + 10, ',').substr(0, 1 << 20) + "\"}"), "accepted");
+  EXPECT_EQ(embeddings_failure(R"({"input":["a\\",")" + std::string(100, ',') + R"(\"[[["]})"), "accepted");
+}
+
 }  // namespace
 }  // namespace tandem::server

@@ -1,0 +1,247 @@
+#include "server/connection.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <boost/asio/dispatch.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/beast/core/buffers_suffix.hpp>
+#include <boost/beast/core/error.hpp>
+#include <boost/beast/http/error.hpp>
+#include <boost/beast/http/read.hpp>
+
+#include "base/strings.h"
+#include "server/http_text.h"
+#include "server/routes.h"
+
+namespace tandem::server {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+using asio::ip::tcp;
+using boost::system::error_code;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t kBufferBytes = 64 << 10;
+constexpr std::size_t kSlowestBytesPerSecond = 16 << 10;
+constexpr std::size_t kPadding = 64;              // behind a body, for the JSON parser
+constexpr auto kGrace = std::chrono::seconds(5);  // for the engine to notice a deadline before the server answers
+
+Clock::duration seconds(double value) {
+  return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(value));
+}
+
+}  // namespace
+
+/// An answer on its way from whatever thread to the connection's strand.
+struct Connection::Pending {
+  explicit Pending(const asio::any_io_executor& executor) : arrived(executor) {}
+  asio::steady_timer arrived;  ///< cancelled when the answer is there
+  std::optional<Answer> answer;
+};
+
+asio::awaitable<void> Connection::turn_away() {
+  const Answer answer = error_answer(
+      Code::unavailable, cat("all ", shared_.options.max_connections, " connections are taken; try again shortly"));
+  stream_.expires_after(std::chrono::seconds(2));
+  co_await write(head_of(answer, false), answer.bytes());
+}
+
+asio::awaitable<void> Connection::talk() {
+  Buffer buffer(kBufferBytes);
+  error_code error;
+  stream_.socket().set_option(tcp::no_delay(true), error);
+  for (bool first = true;; first = false) {
+    if (buffer.size() == 0) {
+      if (buffer.capacity() > kBufferBytes / 8) buffer.shrink_to_fit();  // thousands of connections may rest
+      resting_ = true;
+      if (shared_.draining) co_return;
+      stream_.expires_after(seconds(first ? shared_.options.header_seconds : shared_.options.idle_seconds));
+      const std::size_t count =
+          co_await stream_.async_read_some(buffer.prepare(4096), asio::redirect_error(asio::use_awaitable, error));
+      resting_ = false;
+      if (error) co_return;
+      buffer.commit(count);
+    }
+    const bool keep = co_await exchange(buffer);
+    if (!keep) co_return;
+  }
+}
+
+/// One request and its answer; whether another may follow.
+asio::awaitable<bool> Connection::exchange(Buffer& buffer) {
+  Parser parser;
+  parser.header_limit(kHeaderBytes);
+  parser.body_limit(shared_.options.max_body_bytes);
+  error_code error;
+  stream_.expires_after(seconds(shared_.options.header_seconds));
+  co_await http::async_read_header(stream_, buffer, parser, asio::redirect_error(asio::use_awaitable, error));
+  if (error && error.category() != http::make_error_code(http::error::bad_method).category()) co_return false;
+  if (error == http::error::end_of_stream || error == http::error::partial_message) co_return false;
+  if (error) {
+    const Answer answer = answer_to_bad_request(error, shared_.options.max_body_bytes);
+    co_await write(head_of(answer, false), answer.bytes());
+    co_await linger(buffer);
+    co_return false;
+  }
+
+  const CallPtr call = call_of(parser.get(), shared_.service.memory());
+  const bool head_only = parser.get().method() == http::verb::head;
+  const bool keep_wanted = parser.get().keep_alive();
+  std::optional<Answer> answer = refuse_head(parser.get());
+  if (!answer && !parser.is_done() && parser.get().count(http::field::expect) > 0)
+    answer = refuse_early(shared_.service, *call);
+  if (!answer && !parser.is_done()) answer = co_await read_body(buffer, parser, *call);
+  if (!answer && !parser.is_done()) co_return false;  // the client left or was too slow
+  if (!answer) {
+    call->body = std::move(parser.get().body());
+    answer = co_await answer_of(call);
+  }
+  const bool unread = !parser.is_done();
+  const bool keep = keep_wanted && !unread && !answer->close && !shared_.draining;
+  const std::string_view body =
+      head_only || answer->status == 204 || answer->status == 304 ? std::string_view() : answer->bytes();
+  const bool written = co_await write(head_of(*answer, keep), body);
+  if (unread && written) co_await linger(buffer);
+  co_return keep&& written;
+}
+
+/// The rest of a body; an answer when it is refused. When the client leaves or is too slow neither an answer nor the
+/// end of the body comes.
+asio::awaitable<std::optional<Answer>> Connection::read_body(Buffer& buffer, Parser& parser, Call& call) {
+  try {
+    co_return co_await receive(buffer, parser, call);
+  } catch (...) {  // no room for it
+    co_return answer_to_current_exception();
+  }
+}
+
+asio::awaitable<std::optional<Answer>> Connection::receive(Buffer& buffer, Parser& parser, Call& call) {
+  std::string& body = parser.get().body();
+  if (const auto length = parser.content_length()) {
+    call.memory.hold(static_cast<std::size_t>(*length), "the body");
+    body.reserve(static_cast<std::size_t>(*length) + kPadding);
+  }
+  error_code error;
+  if (parser.get().count(http::field::expect) > 0 && parser.get().version() == 11) {
+    co_await write("HTTP/1.1 100 Continue\r\n\r\n", {});
+  }
+  parser.eager(true);
+  const auto begin = Clock::now();
+  while (!parser.is_done()) {
+    stream_.expires_at(
+        begin + seconds(shared_.options.body_seconds + static_cast<double>(body.size()) / kSlowestBytesPerSecond));
+    co_await http::async_read_some(stream_, buffer, parser, asio::redirect_error(asio::use_awaitable, error));
+    if (error == http::error::need_more) error = {};
+    if (error && error.category() == http::make_error_code(http::error::body_limit).category() &&
+        error != http::error::partial_message && error != http::error::end_of_stream) {
+      co_return answer_to_bad_request(error, shared_.options.max_body_bytes);
+    }
+    if (error) co_return std::nullopt;
+    call.memory.hold(body.size(), "the body");
+  }
+  if (body.capacity() - body.size() < kPadding) body.reserve(body.size() + kPadding);
+  co_return std::nullopt;
+}
+
+asio::awaitable<Answer> Connection::answer_of(CallPtr call) {
+  const asio::any_io_executor executor = stream_.get_executor();
+  const auto pending = std::make_shared<Pending>(executor);
+  call->deadline = Clock::now() + seconds(shared_.options.request_seconds);
+  cancel_ = call->cancel;
+  stream_.expires_never();
+  dispatch(shared_.service, call, Reply([pending, executor](Answer answer) {
+             asio::dispatch(executor, [pending, answer = std::move(answer)]() mutable {
+               if (pending->answer) return;
+               pending->answer = std::move(answer);
+               pending->arrived.cancel();
+             });
+           }));
+  bool on_time = true;
+  if (!pending->answer) {
+    watch(pending, call->cancel);
+    pending->arrived.expires_at(call->deadline + kGrace);
+    error_code error;
+    co_await pending->arrived.async_wait(asio::redirect_error(asio::use_awaitable, error));
+    on_time = pending->answer.has_value();
+    if (!on_time) {
+      *call->cancel = true;
+      pending->answer =
+          error_answer(Code::deadline_exceeded, cat("no answer within ", shared_.options.request_seconds, " seconds"));
+    }
+    stream_.socket().cancel(error);  // the watch
+  }
+  // What was held for the work is held for the answer, while the client takes its time to read it.
+  if (on_time) call->memory.set(pending->answer->body.size());
+  cancel_ = nullptr;
+  co_return std::move(*pending->answer);
+}
+
+/// Withdraws the work when the client closes its side. What it would have been answered is written all the same:
+/// a client that only closed its sending half still reads it.
+void Connection::watch(const std::shared_ptr<Pending>& pending, const CancelFlag& cancel) {
+  const auto self = shared_from_this();
+  stream_.socket().async_wait(tcp::socket::wait_read, [this, self, pending, cancel](error_code error) {
+    if (error || pending->answer) return;
+    char byte = 0;
+    const auto count = ::recv(stream_.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (count > 0) return;  // the next request waits there: this client is not gone
+    if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return watch(pending, cancel);
+    *cancel = true;
+  });
+}
+
+/// False when the client left, or took the answer more slowly than the slowest allowed.
+asio::awaitable<bool> Connection::write(std::string head, std::string_view body) {
+  const std::array<asio::const_buffer, 2> both{asio::buffer(head), asio::buffer(body.data(), body.size())};
+  beast::buffers_suffix<std::array<asio::const_buffer, 2>> rest(both);
+  std::size_t left = head.size() + body.size(), written = 0;
+  const auto begin = Clock::now();
+  error_code error;
+  while (left > 0) {
+    stream_.expires_at(begin +
+                       seconds(shared_.options.body_seconds + static_cast<double>(written) / kSlowestBytesPerSecond));
+    const std::size_t count = co_await stream_.async_write_some(rest, asio::redirect_error(asio::use_awaitable, error));
+    if (error) co_return false;
+    rest.consume(count);
+    left -= count;
+    written += count;
+  }
+  co_return true;
+}
+
+/// Reads on after a refusal until the client has sent what it wanted to send: closing at once would make its system
+/// throw the answer away before the client has read it.
+asio::awaitable<void> Connection::linger(Buffer& buffer) {
+  error_code error;
+  stream_.socket().shutdown(tcp::socket::shutdown_send, error);
+  buffer.clear();
+  std::size_t left = 4 * shared_.options.max_body_bytes;
+  stream_.expires_after(kGrace);
+  while (!error && left > 0) {
+    const std::size_t count = co_await stream_.async_read_some(buffer.prepare(kBufferBytes),
+                                                               asio::redirect_error(asio::use_awaitable, error));
+    left -= std::min(left, count);
+  }
+}
+
+void Connection::close() {
+  error_code ignored;
+  stream_.socket().shutdown(tcp::socket::shutdown_both, ignored);
+  stream_.close();
+}
+
+void Connection::close_if_resting() {
+  if (resting_) stream_.close();
+}
+
+void Connection::withdraw() {
+  if (cancel_) *cancel_ = true;
+}
+
+}  // namespace tandem::server

@@ -1,0 +1,61 @@
+// One client: requests in, answers out, within the limits and time limits of ServerOptions.
+#pragma once
+
+#include <atomic>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/core/tcp_stream.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "server/service.h"
+
+namespace tandem::server {
+
+/// What all connections have in common.
+struct Shared {
+  const ServerOptions& options;
+  Service& service;
+  std::atomic<bool> draining{false};
+};
+
+/// Everything runs on the socket's strand. Whoever spawns talk() or turn_away() holds the connection until it ends.
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(boost::asio::ip::tcp::socket socket, Shared& shared) : stream_(std::move(socket)), shared_(shared) {}
+
+  auto executor() { return stream_.get_executor(); }
+
+  /// Request after request, until the client leaves, is too slow, or the server drains.
+  boost::asio::awaitable<void> talk();
+  /// Says that there are too many connections.
+  boost::asio::awaitable<void> turn_away();
+
+  void close();
+  void close_if_resting();  ///< between two requests
+  void withdraw();          ///< sets the cancel flag of the request being answered
+
+ private:
+  using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
+  using Buffer = boost::beast::flat_buffer;
+  struct Pending;
+
+  boost::asio::awaitable<bool> exchange(Buffer& buffer);
+  boost::asio::awaitable<std::optional<Answer>> read_body(Buffer& buffer, Parser& parser, Call& call);
+  boost::asio::awaitable<std::optional<Answer>> receive(Buffer& buffer, Parser& parser, Call& call);
+  boost::asio::awaitable<Answer> answer_of(CallPtr call);
+  boost::asio::awaitable<bool> write(std::string head, std::string_view body);
+  boost::asio::awaitable<void> linger(Buffer& buffer);
+  void watch(const std::shared_ptr<Pending>& pending, const CancelFlag& cancel);
+
+  boost::beast::tcp_stream stream_;
+  Shared& shared_;
+  bool resting_ = false;
+  CancelFlag cancel_;  // of the request being answered
+};
+
+}  // namespace tandem::server

@@ -1,0 +1,101 @@
+#include "server/http_text.h"
+
+#include <algorithm>
+#include <boost/beast/core/error.hpp>
+#include <boost/beast/core/string.hpp>
+#include <boost/beast/http/error.hpp>
+#include <boost/beast/http/status.hpp>
+#include <ctime>
+
+#include "base/strings.h"
+
+namespace tandem::server {
+namespace {
+
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+using boost::system::error_code;
+
+std::string now_as_text() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  char text[64];
+  return {text, std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &parts)};
+}
+
+std::string_view view(boost::core::string_view text) {
+  return {text.data(), text.size()};
+}
+
+}  // namespace
+
+std::string head_of(const Answer& answer, bool keep) {
+  const std::string_view body = answer.bytes();
+  std::string head;
+  head.reserve(512);
+  head += cat("HTTP/1.1 ", answer.status, " ");
+  if (answer.status == 499) {
+    head += "Client Closed Request";
+  } else {
+    const auto reason = http::obsolete_reason(static_cast<http::status>(answer.status));
+    head.append(reason.data(), reason.size());
+  }
+  head += "\r\nServer: tandem\r\nDate: " + now_as_text();
+  if (answer.status != 204 && answer.status != 304) head += cat("\r\nContent-Length: ", body.size());
+  if (!body.empty()) head += "\r\nContent-Type: " + answer.content_type;
+  head += "\r\nX-Content-Type-Options: nosniff";
+  head += keep ? "\r\nConnection: keep-alive" : "\r\nConnection: close";
+  for (const auto& [name, value] : answer.headers) head += cat("\r\n", name, ": ", value);
+  return head += "\r\n\r\n";
+}
+
+CallPtr call_of(const HttpRequest& request, MemoryLimit& memory) {
+  auto call = std::make_shared<Call>(memory);
+  call->method = view(request.method_string());
+  if (call->method == "HEAD") call->method = "GET";
+  std::string_view target = view(request.target());
+  if (const std::size_t scheme = target.find("://"); scheme != std::string_view::npos && target.front() != '/') {
+    const std::size_t path = target.find('/', scheme + 3);
+    target = path == std::string_view::npos ? "/" : target.substr(path);
+  }
+  target = target.substr(0, target.find('#'));
+  const std::size_t question = std::min(target.find('?'), target.size());
+  call->path = target.substr(0, question);
+  call->query = target.substr(std::min(question + 1, target.size()));
+  call->content_type = view(request[http::field::content_type]);
+  std::transform(call->content_type.begin(),
+                 call->content_type.begin() +
+                     static_cast<std::ptrdiff_t>(std::min(call->content_type.find(';'), call->content_type.size())),
+                 call->content_type.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  call->if_none_match = view(request[http::field::if_none_match]);
+  call->fetch_site = view(request["Sec-Fetch-Site"]);
+  return call;
+}
+
+std::optional<Answer> refuse_head(const HttpRequest& request) {
+  if (request.version() != 10 && request.version() != 11) {
+    return error_answer(505, "unsupported", "this server speaks HTTP/1.1");
+  }
+  if (request.version() == 11 && request.count(http::field::host) != 1) {
+    return error_answer(400, code_name(Code::bad_data), "an HTTP/1.1 request needs exactly one Host header");
+  }
+  const auto expect = request[http::field::expect];
+  if (!expect.empty() && !beast::iequals(expect, "100-continue")) {
+    return error_answer(417, "unsupported", "the only expectation that is met is 100-continue");
+  }
+  return std::nullopt;
+}
+
+Answer answer_to_bad_request(const error_code& error, std::size_t max_body) {
+  if (error == http::error::header_limit || error == http::error::buffer_overflow) {
+    return error_answer(431, code_name(Code::too_large),
+                        cat("the request's head is too large; the limit is ", kHeaderBytes, " bytes"));
+  }
+  if (error == http::error::body_limit) {
+    return error_answer(Code::too_large, cat("the request's body is too large; the limit is ", max_body, " bytes"));
+  }
+  return error_answer(400, code_name(Code::bad_data), cat("malformed HTTP request: ", error.message()));
+}
+
+}  // namespace tandem::server
