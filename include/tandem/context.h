@@ -1,5 +1,5 @@
-// What several models in one process share: the limit on threads and memory. There is no process-wide state: whoever
-// makes a Context owns it, and it must outlive the Engines made on it.
+// What several models in one process share: threads, devices, the limit on memory, and weights that are equal. There is
+// no process-wide state: whoever makes a Context owns it, and it must outlive the Engines made on it.
 #pragma once
 
 #include <cstddef>
@@ -10,12 +10,14 @@
 namespace tandem {
 
 struct ContextOptions {
-  int threads = 0;           ///< compute threads per CPU replica; 0: all cores this process may use
-  int decode_threads = 0;    ///< threads that decode and resize pictures; 0: as many as `threads`
+  int threads = 0;         ///< compute threads per CPU replica; 0: the cores this process may use, divided by replicas
+  int decode_threads = 0;  ///< threads that decode and resize pictures; 0: as many as `threads`
   bool pin_threads = false;  ///< bind compute threads to cores
   /// Receives the library's log lines: level 0 debug, 1 info, 2 warning, 3 error. Called from several threads.
   std::function<void(int level, std::string_view message)> log = {};
-  std::size_t memory_budget = 0;  ///< bytes that weights and arenas may take together; 0: no limit but the machine's
+  /// Bytes that the weights and arenas of all Engines on this Context may take together; 0: no limit but the machine's.
+  /// An Engine that would exceed it is not loaded: out_of_memory, naming the bytes wanted, used and allowed.
+  std::size_t memory_budget = 0;
 };
 
 class Context {
@@ -26,6 +28,9 @@ class Context {
   Context& operator=(Context&&) noexcept;
 
   const ContextOptions& options() const noexcept;
+  /// Bytes of weights and arenas that Engines on this Context hold. Weights that several replicas or Engines share
+  /// count once.
+  std::size_t memory_used() const;
 
   struct Impl;
   Impl& impl() noexcept { return *impl_; }

@@ -111,6 +111,10 @@ struct EngineOptions {
   std::string model = "emoji";  ///< a folder, a cached hub name, "emoji", or random:NAME[:SEED]
   std::string vocab = {};       ///< tokenizer files; empty: beside the weights
   DeviceId device = {};
+  /// Replicas on the device: threads that each compute a batch of their own from one queue, whoever is free first. They
+  /// share the weights, and each has an arena. One is best for latency; more keep a device busy that one batch does not
+  /// fill.
+  int replicas = 1;
   Precision precision = Precision::automatic;
   Reference reference = Reference::automatic;
   Exif exif = Exif::apply;
@@ -127,8 +131,10 @@ struct EngineInfo {
   std::string model, layout, model_hash, device, device_name, isa, precision, reference, exif, cleaning;
   std::string decode;  ///< "exact" or "dct-scaled"
   int embed_dim = 0, vision_width = 0, text_width = 0, input_size = 0, context_length = 0, vocab_size = 0;
-  std::size_t parameters = 0, weight_bytes = 0, arena_bytes = 0;
-  int max_batch = 0;
+  std::size_t parameters = 0;
+  std::size_t weight_bytes = 0;  ///< shared by all replicas, and by other Engines on the same weights
+  std::size_t arena_bytes = 0;   ///< of all replicas
+  int max_batch = 0, replicas = 1;
   double load_seconds = 0, logit_scale = 0;
   bool vision_loaded = true, text_loaded = true;
   bool knows_photographs = true;  ///< false for the bundled demo model
@@ -165,6 +171,8 @@ class Engine {
 
   /// False once the device has failed for good: every request is then answered with device_failure.
   bool healthy() const noexcept;
+  /// Replicas whose device has not failed: below info().replicas the Engine is degraded, at 0 not healthy.
+  int working_replicas() const noexcept;
 
  private:
   struct Impl;

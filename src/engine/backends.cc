@@ -6,10 +6,11 @@
 
 namespace tandem::engine {
 
-std::unique_ptr<backend::Backend> make_backend(DeviceId device, const ContextOptions& options) {
+std::unique_ptr<backend::Backend> make_backend(DeviceId device, const ContextOptions& options, int first_core) {
   switch (device.kind) {
     case DeviceId::Kind::automatic:
-    case DeviceId::Kind::cpu: return backend::make_cpu_backend({options.threads, options.pin_threads, ""});
+    case DeviceId::Kind::cpu:
+      return backend::make_cpu_backend({options.threads, options.pin_threads, "", {}, first_core});
     case DeviceId::Kind::reference: return backend::make_reference_backend();
     case DeviceId::Kind::cuda: break;
   }

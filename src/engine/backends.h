@@ -10,9 +10,9 @@
 
 namespace tandem::engine {
 
-/// The backend for a device; automatic is the best that this build and machine have. Throws unsupported with the
-/// remedy.
-std::unique_ptr<backend::Backend> make_backend(DeviceId device, const ContextOptions& options);
+/// The backend for a device; automatic is the best that this build and machine have. first_core: on a processor with
+/// pinned threads, where among the usable cores its team begins. Throws unsupported with the remedy.
+std::unique_ptr<backend::Backend> make_backend(DeviceId device, const ContextOptions& options, int first_core = 0);
 
 /// Devices that make_backend() would accept here, best first: "cpu".
 std::vector<std::string> available_devices();

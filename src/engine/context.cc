@@ -1,5 +1,7 @@
 #include "tandem/context.h"
 
+#include <algorithm>
+
 #include "base/strings.h"
 #include "engine/context_impl.h"
 #include "tandem/error.h"
@@ -20,11 +22,21 @@ ContextOptions resolved(ContextOptions o) {
 
 }  // namespace
 
-Context::Impl::Impl(const ContextOptions& given) : options(resolved(given)), decode(options.decode_threads) {
+Context::Impl::Impl(const ContextOptions& given)
+    : options(resolved(given)),
+      threads_given(given.threads != 0),
+      decode(options.decode_threads),
+      memory(given.memory_budget) {
   if (options.log) {
     logger = Logger(
         [sink = options.log](LogLevel level, std::string_view message) { sink(static_cast<int>(level), message); });
   }
+}
+
+std::unique_ptr<backend::Backend> Context::Impl::backend(DeviceId device, int replica, int replicas) const {
+  ContextOptions mine = options;
+  if (!threads_given) mine.threads = std::max(1, options.threads / replicas);
+  return make_backend(device, mine, replica * mine.threads);
 }
 
 Context::Context(const ContextOptions& options) : impl_(std::make_unique<Impl>(options)) {}
@@ -33,6 +45,9 @@ Context::Context(Context&&) noexcept = default;
 Context& Context::operator=(Context&&) noexcept = default;
 const ContextOptions& Context::options() const noexcept {
   return impl_->options;
+}
+std::size_t Context::memory_used() const {
+  return impl_->memory.used();
 }
 
 }  // namespace tandem

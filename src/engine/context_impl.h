@@ -1,8 +1,14 @@
 // What a Context owns.
 #pragma once
 
+#include <functional>
+#include <memory>
+
 #include "base/log.h"
 #include "base/thread_pool.h"
+#include "engine/backends.h"
+#include "engine/memory_budget.h"
+#include "engine/shared_models.h"
 #include "tandem/context.h"
 
 namespace tandem {
@@ -11,7 +17,16 @@ struct Context::Impl {
   explicit Impl(const ContextOptions& given);
   ContextOptions options;  ///< zeros resolved to the number of usable cores
   Logger logger;
-  ThreadPool decode;  ///< decodes, resizes and tokenises for every Engine
+  bool threads_given;  ///< by the caller, for each replica; otherwise replicas divide the cores
+  ThreadPool decode;   ///< decodes, resizes and tokenises for every Engine, and helps to load weights
+  engine::MemoryBudget memory;
+  engine::SharedModels models{memory};
+  /// Makes every backend of this Context; tests put others in its place.
+  std::function<std::unique_ptr<backend::Backend>(DeviceId, const ContextOptions&, int first_core)> make_backend =
+      engine::make_backend;
+
+  /// A backend for one of several replicas on a device, with its share of a processor's threads and cores.
+  std::unique_ptr<backend::Backend> backend(DeviceId device, int replica, int replicas) const;
 };
 
 }  // namespace tandem

@@ -4,13 +4,12 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
-#include <thread>
 
 #include "base/strings.h"
 #include "engine/context_impl.h"
 #include "engine/find_model.h"
-#include "engine/replica.h"
 #include "engine/scheduler.h"
+#include "engine/workers.h"
 
 namespace tandem {
 namespace {
@@ -19,6 +18,9 @@ using engine::Item;
 
 /// Requests of the blocking calls are cut into pieces, so that a large one neither fills the queue nor is refused.
 constexpr std::size_t kPiece = 256;
+constexpr int kMostReplicas = 1024;
+/// Tensors prepared at once while loading: each stands in memory twice.
+constexpr int kLoadThreads = 8;
 
 /// A future, and the callback that fulfils it: an error arrives as the exception it was.
 std::pair<std::future<Response>, OnDone> promised() {
@@ -39,8 +41,11 @@ struct Engine::Impl {
   Impl(Context& context, const EngineOptions& options);
   ~Impl();
 
-  void serve(Context& context, const EngineOptions& options, std::promise<void>& loaded);
-  void compute(std::vector<Item> batch);
+  std::unique_ptr<engine::Replica> make_replica(Context::Impl& context, int index) const;
+  void serve(engine::Replica& replica);
+  /// False: the replica's device has failed.
+  bool compute(engine::Replica& replica, std::vector<Item> batch);
+  void lose_replica(const ItemError& why);
   void describe(const EngineOptions& options);
   std::vector<Embedding> embed(Request request, bool images);
 
@@ -48,14 +53,13 @@ struct Engine::Impl {
   model::ModelFiles files;
   engine::PrepareOptions prepare;
   std::unique_ptr<engine::Preparer> preparer;
-  std::unique_ptr<engine::Replica> replica;  // lives on the compute thread
-  std::unique_ptr<engine::Scheduler> scheduler;
   EngineInfo info;
   EngineOptions options;
   Logger logger;
-  std::atomic<bool> healthy{true};
+  std::atomic<int> working{0};  // replicas whose device has not failed
   std::size_t piece = kPiece;
-  std::thread thread;
+  std::unique_ptr<engine::Scheduler> scheduler;  // outlives the threads that take from it
+  std::unique_ptr<engine::Workers> workers;
 };
 
 Engine::Impl::Impl(Context& context, const EngineOptions& given)
@@ -69,46 +73,55 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
   if (given.max_batch < 0)
     throw Error(Code::invalid_argument,
                 cat("max_batch ", given.max_batch, " is negative: give 0 to choose it automatically"));
+  if (given.replicas < 1 || given.replicas > kMostReplicas) {
+    throw Error(Code::invalid_argument,
+                cat("replicas ", given.replicas, " is out of range: give 1 to ", kMostReplicas));
+  }
   preparer = std::make_unique<engine::Preparer>(files, prepare);
   piece = std::min(std::max<std::size_t>(kPiece, static_cast<std::size_t>(given.max_batch)), given.max_queue);
-  std::promise<void> loaded;
-  thread = std::thread([&] { serve(context, options, loaded); });
-  try {
-    loaded.get_future().get();
-  } catch (...) {
-    thread.join();
-    throw;
-  }
+  auto& shared = context.impl();
+  workers = std::make_unique<engine::Workers>(given.replicas, [&](int i) { return make_replica(shared, i); });
+  working = given.replicas;
+  std::size_t ahead = static_cast<std::size_t>(shared.options.decode_threads);
+  for (int i = 0; i < workers->size(); ++i) ahead += 2 * static_cast<std::size_t>(workers->replica(i).max_batch());
+  scheduler = std::make_unique<engine::Scheduler>(*preparer, shared.decode, given.max_queue, ahead);
+  describe(given);
+  workers->start([this](engine::Replica& replica) { serve(replica); });
 }
 
 Engine::Impl::~Impl() {
-  scheduler->stop({Code::unavailable, "the engine is shutting down"});
-  thread.join();
+  if (scheduler) scheduler->stop({Code::unavailable, "the engine is shutting down"});
+  workers.reset();
 }
 
-void Engine::Impl::serve(Context& context, const EngineOptions& given, std::promise<void>& loaded) {
-  try {
-    const engine::ReplicaOptions wanted{given.device, given.precision, given.max_batch, given.load_vision,
-                                        given.load_text};
-    replica = std::make_unique<engine::Replica>(files, wanted, context.options());
-    const auto ahead = static_cast<std::size_t>(2 * replica->max_batch() + context.options().decode_threads);
-    scheduler = std::make_unique<engine::Scheduler>(*preparer, context.impl().decode, given.max_queue, ahead);
-    describe(given);
-  } catch (...) {
-    replica.reset();
-    loaded.set_exception(std::current_exception());
-    return;
-  }
-  loaded.set_value();
+std::unique_ptr<engine::Replica> Engine::Impl::make_replica(Context::Impl& context, int index) const {
+  auto backend = context.backend(options.device, index, options.replicas);
+  model::LoadOptions load;
+  load.precision = options.precision, load.vision = options.load_vision, load.text = options.load_text;
+  load.pool = &context.decode;
+  load.threads = std::min({kLoadThreads, context.options.threads, context.options.decode_threads + 1});
+  auto model = context.models.get(files, *backend, load);
+  // What is left is for this replica and those that come after it.
+  const std::size_t most = context.memory.left() / static_cast<std::size_t>(options.replicas - index);
+  return std::make_unique<engine::Replica>(std::move(backend), std::move(model), options.max_batch, most,
+                                           context.memory);
+}
+
+void Engine::Impl::serve(engine::Replica& replica) {
   for (;;) {
-    auto batch = scheduler->next_batch([&](std::span<const Item* const> items) { return replica->fitting(items); });
-    if (batch.empty()) break;
-    compute(std::move(batch));
+    auto batch = scheduler->next_batch([&](std::span<const Item* const> items) { return replica.fitting(items); });
+    if (batch.empty() || !compute(replica, std::move(batch))) return;
   }
-  replica.reset();  // its backend dies on the thread that used it
 }
 
-void Engine::Impl::compute(std::vector<Item> batch) {
+void Engine::Impl::lose_replica(const ItemError& why) {
+  const int left = --working;
+  logger.log(LogLevel::error,
+             cat("a replica's device has failed, ", left, " of ", info.replicas, " are left: ", why.message));
+  if (left == 0) scheduler->stop(why);
+}
+
+bool Engine::Impl::compute(engine::Replica& replica, std::vector<Item> batch) {
   // Whoever has gone costs no device time.
   std::vector<std::pair<Item, ItemError>> gone;
   const auto now = engine::Clock::now();
@@ -125,7 +138,7 @@ void Engine::Impl::compute(std::vector<Item> batch) {
       if (!(image ? info.vision_loaded : info.text_loaded)) {
         throw Error(Code::unsupported, cat("the ", image ? "vision" : "text", " tower was not loaded"));
       }
-      answers = replica->run(batch);
+      answers = replica.run(batch);
     } catch (const std::exception& error) {
       failure = engine::to_item_error(error);
       logger.log(LogLevel::error, cat("a batch of ", batch.size(), " failed: ", error.what()));
@@ -136,16 +149,16 @@ void Engine::Impl::compute(std::vector<Item> batch) {
   for (auto& [item, reason] : gone) item.job->finish_failed(std::move(reason));
   for (std::size_t i = 0; i < batch.size(); ++i)
     batch[i].job->finish(batch[i].image, batch[i].index, std::move(answers[i]));
-  if (failure && failure->code == Code::device_failure) {
-    healthy = false;
-    scheduler->stop(*failure);
-  }
+  if (!failure || failure->code != Code::device_failure) return true;
+  lose_replica(*failure);
+  return false;
 }
 
 void Engine::Impl::describe(const EngineOptions& given) {
-  const auto& m = replica->model();
+  engine::Replica& first = workers->replica(0);
+  const auto& m = first.model();
   const auto& c = m.config;
-  auto& b = replica->backend();
+  auto& b = first.backend();
   info.model = given.model, info.layout = c.layout, info.model_hash = m.hash;
   info.device = to_string(b.device()), info.device_name = b.device_name(), info.isa = b.isa();
   info.precision = to_string(m.precision), info.reference = to_string(prepare.reference);
@@ -154,8 +167,10 @@ void Engine::Impl::describe(const EngineOptions& given) {
   info.embed_dim = c.embed_dim, info.vision_width = c.vision.width, info.text_width = c.text.width;
   info.input_size = c.vision.image_size, info.context_length = c.text.context_length;
   info.vocab_size = c.text.vocab_size;
-  info.parameters = m.parameters, info.weight_bytes = m.weight_bytes, info.arena_bytes = replica->arena_bytes();
-  info.max_batch = replica->max_batch();
+  info.parameters = m.parameters, info.weight_bytes = m.weight_bytes;
+  info.replicas = workers->size();
+  for (int i = 0; i < info.replicas; ++i) info.arena_bytes += workers->replica(i).arena_bytes();
+  info.max_batch = first.max_batch();
   info.vision_loaded = m.vision.has_value(), info.text_loaded = m.text.has_value();
   info.load_seconds = std::chrono::duration<double>(engine::Clock::now() - begin).count();
   info.logit_scale = m.logit_scale;
@@ -220,7 +235,10 @@ std::size_t Engine::queued() const noexcept {
   return impl_->scheduler->size();
 }
 bool Engine::healthy() const noexcept {
-  return impl_->healthy;
+  return impl_->working > 0;
+}
+int Engine::working_replicas() const noexcept {
+  return impl_->working;
 }
 
 std::vector<Embedding> Engine::embed_images(std::span<const ImageInput> images, const EmbedOptions& options) {

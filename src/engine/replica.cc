@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "base/strings.h"
-#include "engine/backends.h"
 
 namespace tandem::engine {
 namespace {
@@ -36,40 +35,32 @@ Embedding checked(std::span<const float> values, bool normalize, const Item& ite
 
 }  // namespace
 
-Replica::Replica(const model::ModelFiles& files, const ReplicaOptions& options, const ContextOptions& context)
-    : backend_(make_backend(options.device, context)),
-      model_(model::load_model(files, *backend_, {options.precision, options.vision, options.text})) {
-  plan(options, context);
+Replica::Replica(std::unique_ptr<backend::Backend> backend, std::shared_ptr<const model::Model> model, int max_batch,
+                 std::size_t most, MemoryBudget& budget)
+    : backend_(std::move(backend)), model_(std::move(model)) {
+  plan(max_batch, most, budget);
 }
 
-void Replica::plan(const ReplicaOptions& options, const ContextOptions& context) {
-  const auto& c = model_.config;
-  const std::size_t budget = context.memory_budget;
-  const auto fits = [&](std::size_t arena) { return budget == 0 || model_.weight_bytes + arena <= budget; };
+void Replica::plan(int max_batch, std::size_t most, MemoryBudget& budget) {
+  const model::Model& m = *model_;
+  const auto& c = m.config;
   const auto images = [&](std::int64_t n) {
-    return model_.vision ? model::plan_images(*backend_, model_.precision, c.vision, c.embed_dim, n) : 0;
+    return m.vision ? model::plan_images(*backend_, m.precision, c.vision, c.embed_dim, n) : 0;
   };
   const auto texts = [&](std::int64_t n) {
-    return model_.text
-               ? model::plan_texts(*backend_, model_.precision, c.text, c.embed_dim, n, n * c.text.context_length)
-               : 0;
+    return m.text ? model::plan_texts(*backend_, m.precision, c.text, c.embed_dim, n, n * c.text.context_length) : 0;
   };
-  max_batch_ = options.max_batch > 0 ? options.max_batch : kLargestAutomaticBatch;
-  if (options.max_batch == 0) {
+  max_batch_ = max_batch > 0 ? max_batch : kLargestAutomaticBatch;
+  if (max_batch == 0) {
     while (max_batch_ > 1 && images(max_batch_) > kHostArenaTarget) max_batch_ /= 2;
   }
-  while (max_batch_ > 1 && !fits(images(max_batch_))) max_batch_ /= 2;
-  std::int64_t text_batch = std::max(max_batch_, options.max_batch == 0 ? kLargestAutomaticBatch : 1);
-  while (text_batch > 1 &&
-         (!fits(texts(text_batch)) || (options.max_batch == 0 && texts(text_batch) > kHostArenaTarget))) {
+  while (max_batch_ > 1 && images(max_batch_) > most) max_batch_ /= 2;
+  std::int64_t text_batch = std::max(max_batch_, max_batch == 0 ? kLargestAutomaticBatch : 1);
+  while (text_batch > 1 && (texts(text_batch) > most || (max_batch == 0 && texts(text_batch) > kHostArenaTarget))) {
     text_batch /= 2;
   }
   const std::size_t bytes = std::max(images(max_batch_), texts(text_batch));
-  if (!fits(bytes)) {
-    throw Error(Code::out_of_memory,
-                cat("weights of ", model_.weight_bytes, " bytes and an arena of ", bytes,
-                    " exceed the memory budget of ", budget, ": raise it, or use a smaller model or precision"));
-  }
+  arena_reserved_ = budget.reserve(bytes, cat("activations for a batch of ", max_batch_, " on ", c.name));
   max_text_rows_ = text_batch * c.text.context_length;
   arena_ = Arena(backend_->allocate(bytes));
 }
@@ -78,7 +69,7 @@ std::size_t Replica::fitting(std::span<const Item* const> items) const {
   if (items.front()->image) return std::min(items.size(), static_cast<std::size_t>(max_batch_));
   // Texts are packed, so rows count; a batch of the planned number of full-length texts always fits, and so do its
   // per-text tables, which were planned for as many texts.
-  const auto most = static_cast<std::size_t>(max_text_rows_ / model_.config.text.context_length);
+  const auto most = static_cast<std::size_t>(max_text_rows_ / model_->config.text.context_length);
   std::size_t n = 0;
   for (std::int64_t rows = 0; n < items.size() && n < most; ++n) {
     rows += static_cast<std::int64_t>(items[n]->prepared.ids.size());
@@ -88,15 +79,15 @@ std::size_t Replica::fitting(std::span<const Item* const> items) const {
 }
 
 model::TowerOutput Replica::encode(std::span<Item> items, const EmbedOptions& options) {
-  model::Execution execution{*backend_, arena_, alone_, model_.precision};
+  model::Execution execution{*backend_, arena_, alone_, model_->precision};
   const bool project = options.feature == Feature::projected;
   const model::PassOptions pass{project, project && options.normalize, {}};
-  const auto& c = model_.config;
+  const auto& c = model_->config;
   if (!items.front().image) {
     ids_.clear();
     for (const Item& item : items) ids_.emplace_back(item.prepared.ids);
     model::pack_texts(c.text, ids_, true, packed_);
-    return model::encode_texts(execution, c.text, *model_.text, c.embed_dim, packed_, pass);
+    return model::encode_texts(execution, c.text, *model_->text, c.embed_dim, packed_, pass);
   }
   const auto side = static_cast<std::int64_t>(c.vision.image_size);
   const auto bytes = static_cast<std::size_t>(side * side * 3);
@@ -110,7 +101,7 @@ model::TowerOutput Replica::encode(std::span<Item> items, const EmbedOptions& op
   }
   const ConstView pixels(reinterpret_cast<const std::byte*>(first), DType::u8,
                          {static_cast<std::int64_t>(items.size()), side, side, 3});
-  return model::encode_images(execution, c.vision, *model_.vision, c.embed_dim, pixels, pass);
+  return model::encode_images(execution, c.vision, *model_->vision, c.embed_dim, pixels, pass);
 }
 
 std::vector<Embedding> Replica::run(std::span<Item> items) {

@@ -26,7 +26,8 @@ class Scheduler {
   void submit(Request request, OnDone on_done, bool wait);
 
   /// The next items to compute: one kind, equal options, high priority first, the kind whose first item came earlier.
-  /// `fitting` says how many of the candidates fit one pass. Waits for work; empty after stop().
+  /// `fitting` says how many of the candidates fit one pass. Waits for work; empty after stop(). Several threads may
+  /// take: who is free takes next, and leaves their share to others that wait.
   template <class Fitting>
   std::vector<Item> next_batch(Fitting fitting);
 
@@ -63,6 +64,7 @@ class Scheduler {
   Queue raw_;
   ReadyQueue images_, texts_;
   std::size_t items_ = 0;     // accepted, not answered
+  std::size_t waiting_ = 0;   // threads in next_batch() without work
   std::size_t prepared_ = 0;  // being prepared, or ready
   int pumps_ = 0;
   std::uint64_t order_ = 0;
@@ -76,7 +78,9 @@ std::vector<Item> Scheduler::next_batch(Fitting fitting) {
   std::unique_lock lock(mutex_);
   for (;;) {
     std::deque<Ready>* queue = nullptr;
+    ++waiting_;
     work_.wait(lock, [&] { return stopped_ || (queue = oldest_claim()) != nullptr; });
+    --waiting_;
     if (stopped_) return batch;
     const EmbedOptions options = queue->front().item.options();
     std::vector<const Item*> candidates;
@@ -85,13 +89,15 @@ std::vector<Item> Scheduler::next_batch(Fitting fitting) {
       if (o.feature != options.feature || o.normalize != options.normalize) break;
       candidates.push_back(&r.item);
     }
-    const std::size_t count = fitting(std::span<const Item* const>(candidates));
+    const std::size_t share = (candidates.size() + waiting_) / (waiting_ + 1);  // rounded up
+    const std::size_t count = fitting(std::span<const Item* const>(candidates).first(share));
     for (std::size_t i = 0; i < count; ++i) {
       batch.push_back(std::move(queue->front().item));
       queue->pop_front();
     }
     prepared_ -= count;
     start_pumps();
+    if (waiting_ > 0 && oldest_claim() != nullptr) work_.notify_one();
     return batch;
   }
 }

@@ -182,14 +182,18 @@ text::TokenizerOptions tokenizer_options(const ModelFiles& files, Cleaning clean
 }
 
 Model load_model(const ModelFiles& files, backend::Backend& backend, const LoadOptions& options) {
+  check_family(files.config);  // before the weights are looked for
+  return load_model(files, *files.open_weights(), backend, options);
+}
+
+Model load_model(const ModelFiles& files, WeightSource& source, backend::Backend& backend, const LoadOptions& options) {
   check_family(files.config);
   check_ranks(files.config, options.tensor_rank, options.tensor_ranks);
   Model m;
   m.config = files.config;
   m.precision = backend.resolve(options.precision);
-  const auto source = files.open_weights();
-  m.hash = source->hash();
-  Loader load(m.config, *source, backend, options, m.precision);
+  m.hash = source.hash();
+  Loader load(m.config, source, backend, options, m.precision);
   std::vector<BlockWeights> vision_blocks, text_blocks;
   if (options.vision) {
     VisionWeights& v = m.vision.emplace();

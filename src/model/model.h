@@ -37,6 +37,8 @@ struct Model {
 /// of that device may use the weights. Throws bad_data naming the tensor, what was found and what was expected;
 /// unsupported for a family that is not computed; invalid_argument where heads do not divide over the ranks.
 Model load_model(const ModelFiles& files, backend::Backend& backend, const LoadOptions& options);
+/// The same from weights that are open already: files.open_weights()'s.
+Model load_model(const ModelFiles& files, WeightSource& source, backend::Backend& backend, const LoadOptions& options);
 
 /// Bytes that the weights of a load will take on the device, from the table alone: exact but for padding and scales.
 std::size_t expected_weight_bytes(const Config& config, const backend::Backend& backend, const LoadOptions& options);

@@ -64,6 +64,12 @@ void require_type(const char* operation, const char* name, DType found, bool goo
   if (!good) throw Error(Code::internal, cat(operation, ": ", name, " is ", to_string(found)));
 }
 
+std::vector<int> cores_from(int first) {
+  std::vector<int> cores = usable_cores();
+  if (!cores.empty()) std::rotate(cores.begin(), cores.begin() + first % static_cast<int>(cores.size()), cores.end());
+  return cores;
+}
+
 class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(const CpuOptions& options)
@@ -80,7 +86,7 @@ class CpuBackend final : public Backend {
     }
     if (onednn_bf16_) onednn_ = std::make_unique<OneDnnMatmul>(threads_);
     team_ = std::make_unique<Team>(threads_, onednn_ != nullptr ? Team::Kind::openmp : Team::Kind::own,
-                                   options.pin ? usable_cores() : std::vector<int>());
+                                   options.pin ? cores_from(options.first_core) : std::vector<int>());
   }
 
   DeviceId device() const override { return {DeviceId::Kind::cpu, 0}; }

@@ -22,6 +22,7 @@ struct CpuOptions {
   /// "sse2" (or "scalar"), "avx2", "avx512", "avx512_bf16"; empty: the best that this machine has.
   std::string isa;
   GemmEngine gemm = GemmEngine::automatic;
+  int first_core = 0;  ///< with `pin`: thread i is bound to usable core first_core + i, and round again
 };
 
 /// Throws unsupported, naming the ISA, when this machine lacks `options.isa`, and invalid_argument for an unknown name.
