@@ -8,37 +8,24 @@ it is unfinished; a unit test or fuzzer is in the tree but in no CMakeLists.txt,
 seeds; a link in a Markdown page leads nowhere; a script of tools/ that is meant to be run is not executable.
 """
 import os
-import pathlib
 import re
 import sys
+
+import house
 
 LONGEST = 600
 SOURCES = {".cc", ".h", ".cu", ".cuh", ".py", ".sh", ".js", ".css", ".html", ".cmake"}
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX)\b|\bnot implemented\b", re.IGNORECASE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
-SKIPPED = re.compile(r"^(build|build-.*|\..*|__pycache__)$")
-
-
-def files_of(root):
-    """Every file of the checkout that is not built, hidden or installed, as paths relative to it."""
-    for folder, names, files in os.walk(root):
-        names[:] = sorted(n for n in names if not SKIPPED.match(n))
-        for name in sorted(files):
-            yield (pathlib.Path(folder) / name).relative_to(root)
-
-
-def layers_of(root):
-    """The folders of src/ that are layers: those with a CMakeLists.txt of their own."""
-    return [p.parent for p in sorted((root / "src").rglob("CMakeLists.txt"))]
 
 
 def check(root):
     """Returns (number of files looked at, list of complaints)."""
     problems = []
-    files = list(files_of(root))
-    for folder in layers_of(root):
-        if not (folder / "README.md").is_file():
-            problems.append(f"{folder.relative_to(root)}: no README.md (what lives here, what never does, how to add one)")
+    files = list(house.files_of(root))
+    for folder in house.layers_of(root):
+        if not (root / "src" / folder / "README.md").is_file():
+            problems.append(f"src/{folder}: no README.md (what lives here, what never does, how to add one)")
 
     for path in files:
         if path.suffix not in SOURCES:
@@ -49,7 +36,7 @@ def check(root):
             problems.append(f"{path}: {lines} lines; split it where there is a seam (at most {LONGEST})")
         if path.parts[0] in ("src", "include", "python", "web"):
             for match in UNFINISHED.finditer(text):
-                problems.append(f"{path}:{text.count(chr(10), 0, match.start()) + 1}: unfinished: {match[0]}")
+                problems.append(f"{path}:{house.line_of(text, match.start())}: unfinished: {match[0]}")
 
     built = "\n".join((root / p).read_text() for p in files if p.name == "CMakeLists.txt")
     for path in files:
@@ -77,12 +64,5 @@ def check(root):
     return len(files), problems
 
 
-def main():
-    root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent.parent).resolve()
-    count, problems = check(root)
-    print("\n".join(problems) or f"{count} files keep the rules of the house")
-    return 1 if problems or not count else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(house.run(check, "files keep the rules of the house"))

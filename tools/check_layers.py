@@ -9,9 +9,10 @@ CMakeLists.txt but no line in layers.txt; a line for a folder that does not exis
 folder; a cycle among the allowances.
 """
 import graphlib
-import pathlib
 import re
 import sys
+
+import house
 
 SOURCES = {".cc", ".h", ".inc", ".cu", ".cuh"}
 # Written by the build, so not in the tree.
@@ -56,40 +57,31 @@ def check(root):
     for folder in layers:
         if folder != "tandem" and not (root / "src" / folder).is_dir():
             problems.append(f"tools/layers.txt: src/{folder} does not exist")
-    for cmake in sorted((root / "src").rglob("CMakeLists.txt")):
-        folder = cmake.parent.relative_to(root / "src").as_posix()
+    for folder in (path.as_posix() for path in house.layers_of(root)):
         if folder not in layers:
             problems.append(f"src/{folder} is a layer without a line in tools/layers.txt")
 
     count = 0
-    for top in (root / "src", root / "include"):
-        for file in sorted(p for p in top.rglob("*") if p.suffix in SOURCES):
-            count += 1
-            path = file.relative_to(top).as_posix()
-            own = folder_of(path, layers)
-            shown = file.relative_to(root).as_posix()
-            if own is None:
-                problems.append(f"{shown}: its folder has no line in tools/layers.txt")
+    for file in house.files_of(root):
+        if file.parts[0] not in ("src", "include") or file.suffix not in SOURCES:
+            continue
+        count += 1
+        own = folder_of("/".join(file.parts[1:]), layers)
+        if own is None:
+            problems.append(f"{file}: its folder has no line in tools/layers.txt")
+            continue
+        text = (root / file).read_text()
+        for match in INCLUDE.finditer(text):
+            name = match[1] or match[2]
+            line = house.line_of(text, match.start(match.lastindex))
+            if name not in GENERATED and not (root / "src" / name).is_file() and not (root / "include" / name).is_file():
+                problems.append(f'{file}:{line}: "{name}" is no file below src/ or include/')
                 continue
-            text = file.read_text()
-            for match in INCLUDE.finditer(text):
-                name = match[1] or match[2]
-                line = text.count("\n", 0, match.start(match.lastindex)) + 1
-                if name not in GENERATED and not (root / "src" / name).is_file() and not (root / "include" / name).is_file():
-                    problems.append(f'{shown}:{line}: "{name}" is no file below src/ or include/')
-                    continue
-                other = folder_of(name, layers)
-                if other is None or (other != own and other not in layers[own]):
-                    problems.append(f"{shown}:{line}: {own} may not include {name} (tools/layers.txt)")
+            other = folder_of(name, layers)
+            if other is None or (other != own and other not in layers[own]):
+                problems.append(f"{file}:{line}: {own} may not include {name} (tools/layers.txt)")
     return count, problems
 
 
-def main():
-    root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent.parent).resolve()
-    count, problems = check(root)
-    print("\n".join(problems) or f"{count} files keep to tools/layers.txt")
-    return 1 if problems or not count else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(house.run(check, "files keep to tools/layers.txt"))
