@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "tandem/types.h"
 #include "tensor/dtype.h"
 
 namespace tandem::test {
@@ -18,6 +19,14 @@ inline Tolerance tolerance(DType type, std::int64_t reduced) {
   const float unit = type == DType::f32 ? 0x1p-24F : type == DType::f16 ? 0x1p-11F : 0x1p-8F;
   const float e = 4 * (unit + 0x1p-24F * std::sqrt(static_cast<float>(reduced)));
   return {e, e};
+}
+
+/// The same for a product in one precision. Inputs of the sixteen-bit types are exact on both sides; tf32 cuts float32
+/// inputs to 10 bits of fraction on the way, so each of its terms is wrong by up to 2^-10 of itself.
+inline Tolerance product_tolerance(Precision precision, DType out, std::int64_t reduced) {
+  Tolerance t = tolerance(out, reduced);
+  if (precision == Precision::tf32) t.absolute += 0x1p-8F, t.relative += 0x1p-8F;
+  return t;
 }
 
 /// NaN is close to nothing but NaN.

@@ -38,7 +38,8 @@ struct Where {
   static constexpr Where here(const char* f = __builtin_FILE(), int l = __builtin_LINE()) { return {f, l}; }
 };
 
-class Error : public std::runtime_error {
+/// Of default visibility: it is thrown across the boundaries of shared libraries.
+class [[gnu::visibility("default")]] Error : public std::runtime_error {
  public:
   Error(Code code, const std::string& message, Where where = Where::here())
       : std::runtime_error(message), code_(code), where_(where) {}

@@ -1,25 +1,48 @@
 #include "engine/backends.h"
 
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cuda/loader.h"
 #include "backend/reference/reference_backend.h"
 #include "base/strings.h"
 
 namespace tandem::engine {
+namespace {
+
+/// The devices of the CUDA library; none where there is no driver, or where the library cannot be opened: then `why`.
+std::vector<backend::cuda::CudaDevice> cuda_devices(std::string& why) {
+  if (!backend::has_cuda_driver()) return {};
+  try {
+    return backend::load_cuda_library().devices();
+  } catch (const Error& error) {
+    why = error.what();
+    return {};
+  }
+}
+
+}  // namespace
 
 std::unique_ptr<backend::Backend> make_backend(DeviceId device, const ContextOptions& options, int first_core) {
+  if (device.kind == DeviceId::Kind::automatic) {
+    std::string why;
+    device = {cuda_devices(why).empty() ? DeviceId::Kind::cpu : DeviceId::Kind::cuda, 0};
+    if (!why.empty() && options.log) options.log(2, cat("computing on the processor: ", why));
+  }
   switch (device.kind) {
     case DeviceId::Kind::automatic:
     case DeviceId::Kind::cpu:
       return backend::make_cpu_backend({options.threads, options.pin_threads, "", {}, first_core});
     case DeviceId::Kind::reference: return backend::make_reference_backend();
-    case DeviceId::Kind::cuda: break;
+    case DeviceId::Kind::cuda: return backend::make_cuda_backend(device.index);
   }
-  throw Error(Code::unsupported,
-              cat("device ", to_string(device), " needs a build with the CUDA backend: use --device cpu"));
+  throw Error(Code::internal, cat("no backend for the device ", to_string(device)));
 }
 
 std::vector<std::string> available_devices() {
-  return {"cpu"};
+  std::vector<std::string> out;
+  std::string why;
+  for (const auto& device : cuda_devices(why)) out.push_back(cat("cuda:", device.index));
+  out.emplace_back("cpu");
+  return out;
 }
 
 }  // namespace tandem::engine

@@ -14,7 +14,7 @@ namespace tandem::engine {
 /// pinned threads, where among the usable cores its team begins. Throws unsupported with the remedy.
 std::unique_ptr<backend::Backend> make_backend(DeviceId device, const ContextOptions& options, int first_core = 0);
 
-/// Devices that make_backend() would accept here, best first: "cpu".
+/// Devices that make_backend() would accept here, best first: "cuda:0", "cpu".
 std::vector<std::string> available_devices();
 
 }  // namespace tandem::engine

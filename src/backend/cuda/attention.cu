@@ -1,0 +1,18 @@
+// softmax(q k^T / sqrt(head_dim)) v: which kernel computes it.
+#include "backend/cuda/device.cuh"
+#include "backend/cuda/kernels.h"
+
+namespace tandem::backend::cuda {
+
+cudaError_t attention(const AttentionArgs& a, const AttentionDevice& device, cudaStream_t stream) {
+  if (a.queries.rows == 0 || a.queries.count == 0) return cudaSuccess;
+  // Heads that begin at multiples of 16 bytes, in rows that do.
+  const bool vectors = a.head_dim % 8 == 0 && vectors_fit(a.q) && vectors_fit(a.k) && vectors_fit(a.v) &&
+                       vectors_fit(a.prefix_k) && vectors_fit(a.prefix_v) && vectors_fit(a.out);
+  const bool one_query = a.queries.offsets == nullptr && a.queries.longest == 1 && !a.causal;
+  if (one_query && vectors) return attention_one_query(a, stream);
+  if (a.q.dtype != DType::f32 && device.tensor_cores && vectors) return attention_mma(a, stream);
+  return attention_plain(a, stream);
+}
+
+}  // namespace tandem::backend::cuda

@@ -1,0 +1,40 @@
+// Element types of weights on their way to the device.
+#include "backend/cuda/device.cuh"
+#include "backend/cuda/kernels.h"
+
+namespace tandem::backend::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+template <class From, class To>
+__global__ void convert_kernel(const From* from, To* to, std::int64_t elements) {
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kThreads;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < elements; i += step) {
+    to[i] = from_float<To>(to_float(from[i]));
+  }
+}
+
+}  // namespace
+
+cudaError_t convert_elements(const void* from, DType from_type, void* to, DType to_type, std::int64_t elements,
+                             cudaStream_t stream) {
+  if (elements == 0) return cudaSuccess;
+  return with_type(from_type, [&](auto a) {
+    return with_type(to_type, [&](auto b) {
+      using From = decltype(a);
+      using To = decltype(b);
+      const unsigned blocks = std::min(blocks_for(elements, kThreads), 4096u);
+      convert_kernel<From, To>
+          <<<blocks, kThreads, 0, stream>>>(static_cast<const From*>(from), static_cast<To*>(to), elements);
+      return cudaGetLastError();
+    });
+  });
+}
+
+cudaError_t runs_here() {
+  cudaFuncAttributes attributes{};
+  return cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(&convert_kernel<float, float>));
+}
+
+}  // namespace tandem::backend::cuda

@@ -1,0 +1,306 @@
+#include "backend/cuda/cuda_backend.h"
+
+#include <algorithm>
+
+#include "backend/cuda/kernels.h"
+#include "backend/cuda/matmul.h"
+#include "backend/cuda/staging.h"
+#include "backend/cuda/weights.h"
+#include "base/strings.h"
+
+namespace tandem::backend::cuda {
+namespace {
+
+/// The residual stream of fp16: the same type, which halves what the element-wise kernels move.
+constexpr DType kHalfResidual = DType::f16;
+/// Tokens whose patches stand in scratch memory at a time: enough rows to fill the device.
+constexpr std::int64_t kPatchRows = std::int64_t{1} << 15;
+
+const CudaWeight& stored(const PreparedWeight* w) {
+  return static_cast<const CudaWeight&>(*w);
+}
+
+void require(bool good, const char* operation, const char* what) {
+  if (!good) throw Error(Code::internal, cat(operation, ": ", what));
+}
+
+std::int64_t images_at_a_time(std::int64_t tokens) {
+  return std::max<std::int64_t>(1, kPatchRows / tokens);
+}
+
+class CudaBackend final : public Backend {
+ public:
+  explicit CudaBackend(const CudaDevice& device)
+      : device_(device),
+        health_(device.index),
+        stream_(open_stream()),
+        staging_(health_, stream_.get()),
+        weights_(health_, staging_, device.index),
+        matmul_(health_, device.index, stream_.get()) {}
+
+  ~CudaBackend() override {
+    // Work in flight uses the staging memory and the workspace.
+    if (cudaSetDevice(device_.index) == cudaSuccess) static_cast<void>(cudaStreamSynchronize(stream_.get()));
+  }
+
+  DeviceId device() const override { return {DeviceId::Kind::cuda, device_.index}; }
+  std::string device_name() const override { return device_.name; }
+  std::string isa() const override { return cat("sm_", device_.major, device_.minor); }
+
+  Precision resolve(Precision p) const override {
+    const int capability = device_.major * 10 + device_.minor;
+    switch (p) {
+      case Precision::automatic: return Precision::fp16;
+      case Precision::fp32:
+      case Precision::fp16: return p;
+      case Precision::tf32:
+      case Precision::bf16:
+        if (capability >= 80) return p;
+        throw Error(Code::unsupported, cat(to_string(p), " needs compute capability 8.0, ", device_.name, " has ",
+                                           device_.major, ".", device_.minor, ": use --precision fp16 or fp32"));
+      default: break;
+    }
+    throw Error(Code::unsupported,
+                cat(to_string(p), " is not computed on a GPU: use --precision fp16, bf16, tf32 or fp32"));
+  }
+  ComputeTypes types(Precision p) const override {
+    if (p == Precision::fp16) return {DType::f16, kHalfResidual};
+    if (p == Precision::bf16) return {DType::bf16, DType::f32};
+    return {DType::f32, DType::f32};
+  }
+
+  Buffer allocate(std::size_t bytes) override {
+    health_.enter();
+    return allocate_device(health_, device_.index, bytes);
+  }
+  void upload(const void* host, View to) override {
+    health_.enter();
+    staging_.upload(host, to.data, to.bytes());
+  }
+  void download(ConstView from, void* host) override {
+    health_.enter();
+    staging_.download(from.data, host, from.bytes());
+  }
+  void synchronize() override {
+    health_.enter();
+    health_.check(cudaStreamSynchronize(stream_.get()), "waiting for the device");
+  }
+  void* stream() const noexcept override { return stream_.get(); }
+
+  std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision p) override {
+    health_.enter();
+    return weights_.linear(weight, types(p).activation, p == Precision::tf32);
+  }
+  std::unique_ptr<PreparedWeight> prepare_patch_embed(ConstView weight, ConstView bias, const float mean[3],
+                                                      const float std[3], float rescale, Precision p) override {
+    health_.enter();
+    return weights_.patch_embed(weight, bias, mean, std, rescale, types(p).activation, p == Precision::tf32);
+  }
+  std::unique_ptr<PreparedWeight> prepare_projection(ConstView weight) override {
+    health_.enter();
+    return weights_.linear(weight, DType::f32, false);
+  }
+  Tensor prepare_vector(ConstView vector) override {
+    health_.enter();
+    return weights_.vector(vector);
+  }
+  Tensor prepare_table(ConstView table, Precision p) override {
+    health_.enter();
+    return weights_.table(table, types(p).activation);
+  }
+
+  std::size_t patch_embed_scratch(std::int64_t batch, int image, int patch, std::int64_t, Precision p) const override {
+    const std::int64_t grid = image / patch, tokens = grid * grid + 1;
+    const std::int64_t columns = (static_cast<std::int64_t>(patch) * patch * 3 + 7) / 8 * 8;
+    return static_cast<std::size_t>(std::min(batch, images_at_a_time(tokens)) * tokens * columns) *
+           size_of(types(p).activation);
+  }
+
+  void warm_up(const LinearArgs& a) override {
+    health_.enter();
+    matmul_.prepare(call_of(a));
+  }
+
+  void patch_embed(const PatchEmbedArgs& a) override {
+    check(a);
+    health_.enter();
+    const CudaWeight& w = stored(a.weight);
+    const std::int64_t side = a.pixels.shape[1], grid = side / a.patch, batch = a.pixels.shape[0];
+    const int first = a.class_embedding ? 1 : 0;
+    const std::int64_t tokens = grid * grid + first;
+    for (std::int64_t image = 0; image < batch; image += images_at_a_time(tokens)) {
+      const std::int64_t count = std::min(images_at_a_time(tokens), batch - image);
+      const View out = a.out.row_range(image * tokens, count * tokens);
+      PatchRowsCall rows;
+      rows.pixels = a.pixels.as<std::uint8_t>() + image * side * side * 3;
+      rows.images = count, rows.side = side, rows.patch = a.patch, rows.first = first;
+      rows.columns = w.stride(), rows.type = w.type(), rows.out = a.scratch.data;
+      std::copy_n(w.centre, 3, rows.centre);
+      const auto needed = static_cast<std::size_t>(count * tokens * rows.columns) * size_of(rows.type);
+      require(a.scratch.bytes() >= needed, "patch_embed", "the scratch memory is too small");
+      launched(patch_rows(rows, stream_.get()), "patch_embed");
+      PositionRowsCall positions;
+      positions.position = a.position.as<float>(), positions.position_stride = a.position.stride;
+      positions.class_embedding = a.class_embedding.as<float>(), positions.bias = w.bias.view().as<float>();
+      positions.images = count, positions.tokens = tokens, positions.first = first, positions.out = out;
+      launched(position_rows(positions, stream_.get()), "patch_embed");
+      MatmulCall m;
+      m.x = a.scratch.data, m.rows = count * tokens, m.ldx = w.stride();
+      weight_of(m, w);
+      m.inputs = w.stride();  // with the padding, which is zero on both sides
+      m.residual = m.out = out.data, m.ldr = m.ldo = out.stride, m.type = out.dtype, m.alpha = w.alpha;
+      matmul_.run(m);
+    }
+  }
+
+  void layer_norm(const LayerNormArgs& a) override {
+    check(a);
+    health_.enter();
+    launched(cuda::layer_norm(a, stream_.get()), "layer_norm");
+  }
+
+  void linear(const LinearArgs& a) override {
+    check(a);
+    health_.enter();
+    MatmulCall m = call_of(a);
+    if (a.fn == ActivationFn::none) return matmul_.run(m);
+    // Where the residual is what the product overwrites, the product goes elsewhere first.
+    View product = a.out.view;
+    if (a.residual && a.residual.data == a.out.view.data) {
+      const auto bytes = a.out.view.bytes();
+      if (spare_.bytes() < bytes) {
+        synchronize();
+        spare_ = {};
+        spare_ = allocate(bytes);
+      }
+      product = {spare_.data(), a.out.view.dtype, a.out.view.shape};
+    }
+    m.residual = nullptr, m.out = product.data, m.ldo = product.stride;
+    matmul_.run(m);
+    launched(activate({product, a.residual, a.out.view, a.fn}, stream_.get()), "linear");
+  }
+
+  void attention(const AttentionArgs& a) override {
+    check(a);
+    health_.enter();
+    require(a.k.dtype == a.q.dtype && a.v.dtype == a.q.dtype && a.out.dtype == a.q.dtype, "attention", "types differ");
+    if (a.head_dim > kLargestHead) {
+      throw Error(Code::unsupported,
+                  cat("attention heads of ", a.head_dim, " elements are not computed on a GPU, only ", kLargestHead,
+                      " or fewer: use --device cpu"));
+    }
+    launched(cuda::attention(a, {device_.major >= 8}, stream_.get()), "attention");
+  }
+
+  void embed_tokens(const EmbedTokensArgs& a) override {
+    check(a);
+    health_.enter();
+    launched(cuda::embed_tokens(a, stream_.get()), "embed_tokens");
+  }
+
+  void select_rows(const SelectRowsArgs& a) override {
+    check(a);
+    health_.enter();
+    launched(cuda::select_rows(a, stream_.get()), "select_rows");
+  }
+
+  void project(const ProjectArgs& a) override {
+    check(a);
+    health_.enter();
+    if (a.weight == nullptr) {
+      return launched(copy_rows(a.x, a.out, a.normalize, stream_.get()), "project");
+    }
+    MatmulCall m;
+    m.x = a.x.data, m.rows = a.x.rows(), m.ldx = a.x.stride;
+    weight_of(m, stored(a.weight));
+    m.out = a.out.data, m.ldo = a.out.stride;
+    matmul_.run(m);
+    if (a.normalize) launched(copy_rows(a.out, a.out, true, stream_.get()), "project");
+  }
+
+  void similarity(const SimilarityArgs& a) override {
+    check(a);
+    health_.enter();
+    MatmulCall m;
+    m.x = a.a.data, m.rows = a.a.rows(), m.ldx = a.a.stride;
+    m.weight = a.b.data, m.outputs = a.b.rows(), m.inputs = a.b.columns(), m.ldw = a.b.stride;
+    m.out = a.out.data, m.ldo = a.out.stride, m.alpha = a.scale;
+    matmul_.run(m);
+  }
+
+ private:
+  /// The first use of the device: says what is wrong with it.
+  Stream open_stream() {
+    health_.enter();
+    const cudaError_t code = runs_here();
+    if (code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction ||
+        code == cudaErrorUnsupportedPtxVersion) {
+      static_cast<void>(cudaGetLastError());
+      throw Error(Code::unsupported, cat("cuda:", device_.index, " (", device_.name, ") is ", isa(),
+                                         ", and this build has no code for it: ",
+                                         "build with the preset cuda-release, or use --device cpu"));
+    }
+    health_.check(code, "looking at the kernels");
+    return make_stream(health_);
+  }
+
+  void launched(cudaError_t result, const char* operation) { health_.check(result, operation); }
+
+  static void weight_of(MatmulCall& m, const CudaWeight& w) {
+    m.weight = w.data(), m.outputs = w.outputs(), m.inputs = w.inputs(), m.ldw = w.stride();
+    m.in = w.type(), m.tf32 = w.tf32();
+  }
+
+  static MatmulCall call_of(const LinearArgs& a) {
+    const CudaWeight& w = stored(a.weight);
+    require(a.x.view.dtype == w.type(), "linear", "x and the weight differ in type");
+    MatmulCall m;
+    m.x = a.x.view.data, m.rows = a.x.view.rows(), m.ldx = a.x.view.stride;
+    weight_of(m, w);
+    m.out = a.out.view.data, m.ldo = a.out.view.stride, m.type = a.out.view.dtype;
+    if (a.bias) m.bias = vector_as(m.type, a.bias.as<float>(), w.outputs());
+    if (a.residual) m.residual = a.residual.data, m.ldr = a.residual.stride;
+    return m;
+  }
+
+  const CudaDevice device_;
+  Health health_;
+  Stream stream_;
+  Staging staging_;
+  WeightMaker weights_;
+  Matmul matmul_;
+  Buffer spare_;  ///< for an activation with a residual in place, which no CLIP model has
+};
+
+class Library final : public CudaLibrary {
+ public:
+  std::vector<CudaDevice> devices() const override { return list_devices(); }
+  std::unique_ptr<Backend> make_backend(int index) const override {
+    const auto all = list_devices();
+    if (all.empty()) throw Error(Code::unsupported, "no CUDA device was found: use --device cpu");
+    if (index < 0 || index >= static_cast<int>(all.size())) {
+      throw Error(Code::unsupported, cat("cuda:", index, " does not exist: there ", all.size() == 1 ? "is" : "are", " ",
+                                         all.size(), ", from cuda:0"));
+    }
+    return make_backend_on(all[static_cast<std::size_t>(index)]);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_backend_on(const CudaDevice& device) {
+  if (device.major * 10 + device.minor < 75) {
+    throw Error(Code::unsupported, cat("cuda:", device.index, " (", device.name, ") has compute capability ",
+                                       device.major, ".", device.minor, ", 7.5 or newer is wanted: use --device cpu"));
+  }
+  return std::make_unique<CudaBackend>(device);
+}
+
+extern "C" __attribute__((visibility("default"))) const CudaLibrary* tandem_cuda_library(const char* abi,
+                                                                                         const char** built) {
+  static const Library library;
+  *built = TANDEM_CUDA_ABI;
+  return std::string_view(abi) == TANDEM_CUDA_ABI ? &library : nullptr;
+}
+
+}  // namespace tandem::backend::cuda

@@ -1,0 +1,147 @@
+// What kernels share: element types, eight elements at a time, sums over a warp.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "tensor/dtype.h"
+#include "tensor/tensor.h"
+
+namespace tandem::backend::cuda {
+
+/// Calls f with a value of the C++ type that `type` names.
+template <class F>
+cudaError_t with_type(DType type, const F& f) {
+  switch (type) {
+    case DType::f32: return f(float{});
+    case DType::f16: return f(__half{});
+    case DType::bf16: return f(__nv_bfloat16{});
+    default: return cudaErrorInvalidValue;
+  }
+}
+
+__device__ inline float to_float(float v) {
+  return v;
+}
+__device__ inline float to_float(__half v) {
+  return __half2float(v);
+}
+__device__ inline float to_float(__nv_bfloat16 v) {
+  return __bfloat162float(v);
+}
+
+template <class T>
+__device__ T from_float(float v);
+template <>
+__device__ inline float from_float<float>(float v) {
+  return v;
+}
+template <>
+__device__ inline __half from_float<__half>(float v) {
+  return __float2half_rn(v);
+}
+template <>
+__device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float v) {
+  return __float2bfloat16_rn(v);
+}
+
+/// Two neighbours in one register, the first in the low half.
+template <class T>
+__device__ std::uint32_t pack2(float low, float high);
+template <>
+__device__ inline std::uint32_t pack2<__half>(float low, float high) {
+  const __half2 v = __floats2half2_rn(low, high);
+  return reinterpret_cast<const std::uint32_t&>(v);
+}
+template <>
+__device__ inline std::uint32_t pack2<__nv_bfloat16>(float low, float high) {
+  const __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
+  return reinterpret_cast<const std::uint32_t&>(v);
+}
+
+/// Eight elements that begin at a multiple of 16 bytes.
+__device__ inline void load8(const float* p, float (&v)[8]) {
+  const float4 a = reinterpret_cast<const float4*>(p)[0], b = reinterpret_cast<const float4*>(p)[1];
+  v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
+  v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
+}
+__device__ inline void load8(const __half* p, float (&v)[8]) {
+  const uint4 a = *reinterpret_cast<const uint4*>(p);
+  const std::uint32_t words[4] = {a.x, a.y, a.z, a.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 pair = __half22float2(reinterpret_cast<const __half2&>(words[i]));
+    v[2 * i] = pair.x, v[2 * i + 1] = pair.y;
+  }
+}
+__device__ inline void load8(const __nv_bfloat16* p, float (&v)[8]) {
+  const uint4 a = *reinterpret_cast<const uint4*>(p);
+  const std::uint32_t words[4] = {a.x, a.y, a.z, a.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    v[2 * i] = __uint_as_float(words[i] << 16), v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+  }
+}
+__device__ inline void store8(float* p, const float (&v)[8]) {
+  reinterpret_cast<float4*>(p)[0] = make_float4(v[0], v[1], v[2], v[3]);
+  reinterpret_cast<float4*>(p)[1] = make_float4(v[4], v[5], v[6], v[7]);
+}
+template <class T>
+__device__ inline void store8(T* p, const float (&v)[8]) {
+  *reinterpret_cast<uint4*>(p) =
+      make_uint4(pack2<T>(v[0], v[1]), pack2<T>(v[2], v[3]), pack2<T>(v[4], v[5]), pack2<T>(v[6], v[7]));
+}
+
+/// kWidth (1 or 8) elements.
+template <int kWidth, class T>
+__device__ inline void load(const T* p, float (&v)[kWidth]) {
+  if constexpr (kWidth == 8) {
+    load8(p, v);
+  } else {
+    v[0] = to_float(*p);
+  }
+}
+template <int kWidth, class T>
+__device__ inline void store(T* p, const float (&v)[kWidth]) {
+  if constexpr (kWidth == 8) {
+    store8(p, v);
+  } else {
+    *p = from_float<T>(v[0]);
+  }
+}
+
+/// Over `kLanes` neighbouring lanes (a power of two).
+template <int kLanes = 32>
+__device__ inline float warp_sum(float v) {
+#pragma unroll
+  for (int d = kLanes / 2; d > 0; d /= 2) v += __shfl_xor_sync(0xffffffffu, v, d);
+  return v;
+}
+template <int kLanes = 32>
+__device__ inline float warp_max(float v) {
+#pragma unroll
+  for (int d = kLanes / 2; d > 0; d /= 2) v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, d));
+  return v;
+}
+
+/// 2^x to 2 units in the last place; 0 for -infinity, NaN stays.
+__device__ inline float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// Whether rows of this view can be read eight elements at a time.
+template <class View>
+bool vectors_fit(const View& v) {
+  const auto address = reinterpret_cast<std::uintptr_t>(v.data);
+  return !v || (v.columns() % 8 == 0 && (v.stride % 8 == 0 || v.rows() <= 1) && address % 16 == 0);
+}
+
+inline unsigned blocks_for(std::int64_t work, std::int64_t per_block) {
+  return static_cast<unsigned>((work + per_block - 1) / per_block);
+}
+
+}  // namespace tandem::backend::cuda

@@ -1,0 +1,70 @@
+// The kernels, each in its own file. They are launched on a stream and return what the launch said; shapes and types
+// were checked before. Calls with no rows launch nothing.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "backend/backend.h"
+
+namespace tandem::backend::cuda {
+
+/// to[i] = from[i] between f32, f16 and bf16.
+cudaError_t convert_elements(const void* from, DType from_type, void* to, DType to_type, std::int64_t elements,
+                             cudaStream_t stream);
+
+cudaError_t layer_norm(const LayerNormArgs& args, cudaStream_t stream);
+
+/// out = fn(x) + residual, elementwise; x, residual (null: none) and out of one type, out may be x.
+struct ActivateCall {
+  ConstView x;
+  ConstView residual;
+  View out;
+  ActivationFn fn = ActivationFn::none;
+};
+cudaError_t activate(const ActivateCall& call, cudaStream_t stream);
+
+/// The rows of the patch matrix for `images` images: row b * tokens + first + p holds pixels minus `centre` of patch p
+/// in memory order (y, x, channel), padded with zeros to `columns`; the row of a class token (first = 1) is all zeros.
+struct PatchRowsCall {
+  const std::uint8_t* pixels = nullptr;  // [images, side, side, 3]
+  std::int64_t images = 0, side = 0, columns = 0;
+  int patch = 0, first = 0;
+  float centre[3] = {0, 0, 0};
+  DType type = DType::f32;
+  void* out = nullptr;  // [images * tokens, columns]
+};
+cudaError_t patch_rows(const PatchRowsCall& call, cudaStream_t stream);
+
+/// What the product of patches is added to: out[b * tokens + t] = position[t] + (t < first ? class_embedding : bias).
+struct PositionRowsCall {
+  const float* position = nullptr;
+  std::int64_t position_stride = 0;
+  const float* class_embedding = nullptr;
+  const float* bias = nullptr;
+  std::int64_t images = 0, tokens = 0;
+  int first = 0;
+  View out;  // [images * tokens, D]
+};
+cudaError_t position_rows(const PositionRowsCall& call, cudaStream_t stream);
+
+cudaError_t embed_tokens(const EmbedTokensArgs& args, cudaStream_t stream);
+cudaError_t select_rows(const SelectRowsArgs& args, cudaStream_t stream);
+
+/// out[r] = x[r], or x[r] / |x[r]|; float32, out may be x.
+cudaError_t copy_rows(ConstView x, View out, bool normalize, cudaStream_t stream);
+
+/// What attention needs to know of the device.
+struct AttentionDevice {
+  bool tensor_cores = false;  ///< mma of 16-bit types and asynchronous copies: compute capability 8.0
+};
+inline constexpr int kLargestHead = 128;
+/// Chooses among the kernels below.
+cudaError_t attention(const AttentionArgs& args, const AttentionDevice& device, cudaStream_t stream);
+cudaError_t attention_plain(const AttentionArgs& args, cudaStream_t stream);
+cudaError_t attention_one_query(const AttentionArgs& args, cudaStream_t stream);
+cudaError_t attention_mma(const AttentionArgs& args, cudaStream_t stream);
+
+/// Whether this library holds code for the device that is current.
+cudaError_t runs_here();
+
+}  // namespace tandem::backend::cuda

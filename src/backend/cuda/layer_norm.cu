@@ -1,0 +1,129 @@
+// out = (x - mean(x)) / sqrt(var(x) + eps) * gamma + beta per row (Ba, Kiros, Hinton 2016, "Layer Normalization").
+//
+// A warp takes a row and reads it once: the row stays in registers, so that the variance is the mean square of the
+// differences from the mean (two passes over registers), without the cancellation of E[x^2] - E[x]^2.
+#include "backend/cuda/device.cuh"
+#include "backend/cuda/kernels.h"
+
+namespace tandem::backend::cuda {
+namespace {
+
+constexpr int kWarps = 4;
+constexpr int kMostUnits = 8;  // of 32 lanes times 8 elements: rows up to 2,048 wide
+
+template <class In, class Out>
+struct Call {
+  const In* x;
+  Out* out;
+  const float *gamma, *beta;
+  std::int64_t ldx, ldo, rows;
+  int width;
+  float eps;
+};
+
+/// kUnits * 256 >= width, a multiple of 8; rows begin at multiples of 16 bytes.
+template <class In, class Out, int kUnits>
+__global__ void __launch_bounds__(kWarps * 32) norm_in_registers(const Call<In, Out> c) {
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  if (row >= c.rows) return;
+  const int first = static_cast<int>(threadIdx.x % 32) * 8;
+  const In* x = c.x + row * c.ldx;
+  float v[kUnits][8];
+#pragma unroll
+  for (int u = 0; u < kUnits; ++u) {
+    const int at = first + u * 256;
+    if (at < c.width) load8(x + at, v[u]);
+  }
+  float sum = 0;
+#pragma unroll
+  for (int u = 0; u < kUnits; ++u) {
+    if (first + u * 256 < c.width) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) sum += v[u][i];
+    }
+  }
+  const float mean = warp_sum(sum) / static_cast<float>(c.width);
+  float squares = 0;
+#pragma unroll
+  for (int u = 0; u < kUnits; ++u) {
+    if (first + u * 256 < c.width) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        v[u][i] -= mean;
+        squares += v[u][i] * v[u][i];
+      }
+    }
+  }
+  const float scale = 1 / sqrtf(warp_sum(squares) / static_cast<float>(c.width) + c.eps);
+  Out* out = c.out + row * c.ldo;
+#pragma unroll
+  for (int u = 0; u < kUnits; ++u) {
+    const int at = first + u * 256;
+    if (at < c.width) {
+      float gamma[8], beta[8];
+      load8(c.gamma + at, gamma);
+      load8(c.beta + at, beta);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) v[u][i] = v[u][i] * scale * gamma[i] + beta[i];
+      store8(out + at, v[u]);
+    }
+  }
+}
+
+/// Any width and alignment.
+template <class In, class Out>
+__global__ void __launch_bounds__(kWarps * 32) norm_any(const Call<In, Out> c) {
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  if (row >= c.rows) return;
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const In* x = c.x + row * c.ldx;
+  float sum = 0, squares = 0;
+  for (int i = lane; i < c.width; i += 32) sum += to_float(x[i]);
+  const float mean = warp_sum(sum) / static_cast<float>(c.width);
+  for (int i = lane; i < c.width; i += 32) {
+    const float d = to_float(x[i]) - mean;
+    squares += d * d;
+  }
+  const float scale = 1 / sqrtf(warp_sum(squares) / static_cast<float>(c.width) + c.eps);
+  Out* out = c.out + row * c.ldo;
+  for (int i = lane; i < c.width; i += 32) {
+    out[i] = from_float<Out>((to_float(x[i]) - mean) * scale * c.gamma[i] + c.beta[i]);
+  }
+}
+
+template <class In, class Out, int kUnits = 1>
+cudaError_t launch(const Call<In, Out>& c, bool vectors, cudaStream_t stream) {
+  if constexpr (kUnits <= kMostUnits) {
+    if (vectors && c.width > kUnits * 256) return launch<In, Out, kUnits + 1>(c, vectors, stream);
+    if (vectors) {
+      norm_in_registers<In, Out, kUnits><<<blocks_for(c.rows, kWarps), kWarps * 32, 0, stream>>>(c);
+      return cudaGetLastError();
+    }
+  }
+  norm_any<In, Out><<<blocks_for(c.rows, kWarps), kWarps * 32, 0, stream>>>(c);
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+cudaError_t layer_norm(const LayerNormArgs& a, cudaStream_t stream) {
+  if (a.x.rows() == 0) return cudaSuccess;
+  const bool vectors = vectors_fit(a.x) && vectors_fit(a.out.view) && vectors_fit(a.gamma) && vectors_fit(a.beta);
+  return with_type(a.x.dtype, [&](auto in) {
+    return with_type(a.out.view.dtype, [&](auto out) -> cudaError_t {
+      using In = decltype(in);
+      using Out = decltype(out);
+      // A sixteen-bit type never becomes the other one.
+      if constexpr (sizeof(In) == 2 && sizeof(Out) == 2 && !std::is_same_v<In, Out>) {
+        return cudaErrorInvalidValue;
+      } else {
+        const Call<In, Out> c{a.x.as<In>(), a.out.view.as<Out>(), a.gamma.as<float>(), a.beta.as<float>(),
+                              a.x.stride,   a.out.view.stride,    a.x.rows(),          static_cast<int>(a.x.columns()),
+                              a.eps};
+        return launch<In, Out>(c, vectors, stream);
+      }
+    });
+  });
+}
+
+}  // namespace tandem::backend::cuda

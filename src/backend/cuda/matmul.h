@@ -1,0 +1,58 @@
+// Dense products through cuBLASLt.
+#pragma once
+
+#include <cublasLt.h>
+
+#include <array>
+#include <cstdint>
+#include <map>
+
+#include "backend/cuda/runtime.h"
+
+namespace tandem::backend::cuda {
+
+/// out = alpha * x W^T + bias + residual; rows of every matrix are contiguous. Sums in float32.
+struct MatmulCall {
+  const void* x = nullptr;  // [rows, inputs]
+  std::int64_t rows = 0, ldx = 0;
+  const void* weight = nullptr;  // [outputs, inputs], of x's type
+  std::int64_t outputs = 0, inputs = 0, ldw = 0;
+  DType in = DType::f32;
+  const void* bias = nullptr;      // [outputs] of out's type; null: zero
+  const void* residual = nullptr;  // [rows, outputs] of out's type; may be out; null: zero
+  std::int64_t ldr = 0;
+  void* out = nullptr;  // [rows, outputs]
+  std::int64_t ldo = 0;
+  DType type = DType::f32;
+  float alpha = 1;
+  bool tf32 = false;  ///< float32 inputs rounded to tf32; else IEEE float32
+};
+
+/// One handle, its workspace, and the algorithms chosen so far: one a bucket of shapes, by cuBLASLt's heuristic, never
+/// by timing. Used by one thread at a time, on one stream.
+class Matmul {
+ public:
+  Matmul(Health& health, int device, cudaStream_t stream);
+  ~Matmul();
+  Matmul(const Matmul&) = delete;
+  Matmul& operator=(const Matmul&) = delete;
+
+  /// Chooses the algorithm now.
+  void prepare(const MatmulCall& call);
+  void run(const MatmulCall& call);
+
+ private:
+  void check(cublasStatus_t status, const MatmulCall& call, const char* what);
+  const cublasLtMatmulAlgo_t& algorithm(const MatmulCall& call);
+  cublasLtMatmulAlgo_t choose(const MatmulCall& call, std::int64_t rows);
+
+  Health& health_;
+  cudaStream_t stream_;
+  cublasLtHandle_t handle_ = nullptr;
+  Buffer workspace_;
+  /// What a heuristic looks at: sizes (rows rounded up to a bucket), strides, types, epilogue, alignment.
+  using Key = std::array<std::int64_t, 8>;
+  std::map<Key, cublasLtMatmulAlgo_t> chosen_;
+};
+
+}  // namespace tandem::backend::cuda

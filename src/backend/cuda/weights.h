@@ -1,0 +1,57 @@
+// Weights as the kernels and cuBLASLt read them.
+#pragma once
+
+#include "backend/backend.h"
+#include "backend/cuda/staging.h"
+
+namespace tandem::backend::cuda {
+
+/// A dense matrix [outputs, padded inputs] in the device's memory; padding is zero, so that rows begin at multiples of
+/// 16 bytes.
+class CudaWeight final : public PreparedWeight {
+ public:
+  CudaWeight(Buffer memory, std::int64_t outputs, std::int64_t inputs, std::int64_t stride, DType type, bool tf32)
+      : PreparedWeight(outputs, inputs, memory.bytes(), type, "rows"),
+        memory_(std::move(memory)),
+        stride_(stride),
+        tf32_(tf32) {}
+  const std::byte* data() const noexcept { return memory_.data(); }
+  std::int64_t stride() const noexcept { return stride_; }
+  bool tf32() const noexcept { return tf32_; }
+
+  // Patch embedding only.
+  Tensor bias;                  ///< f32 [D], with what the pixels' normalisation adds
+  float alpha = 1;              ///< the product is multiplied by it
+  float centre[3] = {0, 0, 0};  ///< subtracted from the pixels
+
+ private:
+  Buffer memory_;
+  std::int64_t stride_;
+  bool tf32_;
+};
+
+/// Makes weights on one device; its functions may be called from several threads.
+class WeightMaker {
+ public:
+  WeightMaker(Health& health, Staging& staging, int device) : health_(health), staging_(staging), device_(device) {}
+
+  std::unique_ptr<CudaWeight> linear(ConstView weight, DType type, bool tf32);
+  std::unique_ptr<CudaWeight> patch_embed(ConstView weight, ConstView bias, const float mean[3], const float std[3],
+                                          float rescale, DType type, bool tf32);
+  /// float32; a vector (one dimension) is followed by its copies in the sixteen-bit types, see vector_as().
+  Tensor vector(ConstView vector);
+  Tensor table(ConstView table, DType type);
+
+ private:
+  void put(ConstView from, std::byte* to, DType type);
+
+  Health& health_;
+  Staging& staging_;
+  int device_;
+};
+
+/// A vector that WeightMaker::vector() made, `n` long, in another type: cuBLASLt adds a bias of the output's type only.
+/// `vector` must be the whole of it.
+const void* vector_as(DType type, const float* vector, std::int64_t n);
+
+}  // namespace tandem::backend::cuda
