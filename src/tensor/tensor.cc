@@ -1,7 +1,6 @@
 #include "tensor/tensor.h"
 
 #include <cstdlib>
-#include <cstring>
 
 #include "base/strings.h"
 
@@ -62,39 +61,6 @@ Buffer allocate_host(std::size_t bytes, std::size_t alignment) {
 
 Tensor host_tensor(DType type, Shape shape) {
   return {allocate_host(static_cast<std::size_t>(shape.elements()) * size_of(type)), type, shape};
-}
-
-void convert(ConstView from, View to) {
-  if (from.shape.elements() != to.shape.elements() || from.columns() != to.columns()) {
-    throw Error(Code::internal, cat("convert: ", to_string(from.shape), " into ", to_string(to.shape)));
-  }
-  const std::int64_t columns = from.columns();
-  const auto load = [&](std::int64_t i) -> float {
-    switch (from.dtype) {
-      case DType::f32: return from.as<float>()[i];
-      case DType::f16: return half_to_float(from.as<std::uint16_t>()[i]);
-      case DType::bf16: return bfloat16_to_float(from.as<std::uint16_t>()[i]);
-      default: throw Error(Code::internal, cat("convert: from ", to_string(from.dtype)));
-    }
-  };
-  for (std::int64_t r = 0; r < from.rows(); ++r) {
-    if (from.dtype == to.dtype) {
-      const auto size = static_cast<std::int64_t>(size_of(from.dtype));
-      std::memcpy(to.data + r * to.stride * size, from.data + r * from.stride * size,
-                  static_cast<std::size_t>(columns * size));
-      continue;
-    }
-    for (std::int64_t c = 0; c < columns; ++c) {
-      const float value = load(r * from.stride + c);
-      const std::int64_t at = r * to.stride + c;
-      switch (to.dtype) {
-        case DType::f32: to.as<float>()[at] = value; break;
-        case DType::f16: to.as<std::uint16_t>()[at] = float_to_half(value); break;
-        case DType::bf16: to.as<std::uint16_t>()[at] = float_to_bfloat16(value); break;
-        default: throw Error(Code::internal, cat("convert: to ", to_string(to.dtype)));
-      }
-    }
-  }
 }
 
 }  // namespace tandem

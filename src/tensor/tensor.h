@@ -60,8 +60,8 @@ struct BasicView {
       : data(d), dtype(t), shape(s), stride(row_stride) {}
   /// A view that may write can be passed where one that only reads is wanted.
   template <class Other>
-    requires(std::is_const_v<Byte> && std::is_same_v<Other, std::remove_const_t<Byte>>)
-  constexpr BasicView(const BasicView<Other>& o)  // NOLINT(google-explicit-constructor)
+  requires(std::is_const_v<Byte>&& std::is_same_v<Other, std::remove_const_t<Byte>>) constexpr BasicView(
+      const BasicView<Other>& o)  // NOLINT(google-explicit-constructor)
       : data(o.data), dtype(o.dtype), shape(o.shape), stride(o.stride) {}
 
   constexpr explicit operator bool() const noexcept { return data != nullptr; }
@@ -128,7 +128,9 @@ class Tensor {
 
 Tensor host_tensor(DType type, Shape shape);
 
-/// Copies elements between host views of equal shape, converting between f32, f16 and bf16.
-void convert(ConstView from, View to);
+/// Copies elements between host views of equal shape, converting between f32, f16 and bf16 as the functions in dtype.h
+/// do, bit for bit. plain: without the instructions that only newer processors have, for tests. Throws internal for
+/// unequal shapes and other types.
+void convert(ConstView from, View to, bool plain = false);
 
 }  // namespace tandem

@@ -4,6 +4,9 @@
 #include <omp.h>
 #include <sched.h>
 
+#include "base/strings.h"
+#include "base/thread_pool.h"
+
 namespace tandem::backend::cpu {
 namespace {
 
@@ -21,10 +24,21 @@ void bind_to(int core) {
 
 Team::Team(int threads, Kind kind, std::vector<int> cores) : threads_(threads), kind_(kind), cores_(std::move(cores)) {
   if (kind_ == Kind::openmp) return;
-  for (int i = 1; i < threads_; ++i) workers_.emplace_back([this, i] { work(i); });
+  try {
+    for (int i = 1; i < threads_; ++i) {
+      workers_.push_back(start_thread(cat("compute thread ", i + 1, " of ", threads_), [this, i] { work(i); }));
+    }
+  } catch (...) {  // those that run must end before their objects do
+    stop();
+    throw;
+  }
 }
 
 Team::~Team() {
+  stop();
+}
+
+void Team::stop() {
   stop_ = true;
   ++calls_;
   calls_.notify_all();

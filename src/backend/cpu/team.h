@@ -21,7 +21,8 @@ class Team {
     /// oneDNN brings OpenMP's threads: they do everything then, two teams would fight over the cores.
     openmp,
   };
-  /// Worker i is bound to cores[i]; the caller to cores[0] when it first calls. Empty: nobody is bound.
+  /// Worker i is bound to cores[i]; the caller to cores[0] when it first calls. Empty: nobody is bound. Throws
+  /// unavailable where the system gives no threads.
   Team(int threads, Kind kind, std::vector<int> cores);
   ~Team();
   Team(const Team&) = delete;
@@ -44,6 +45,7 @@ class Team {
  private:
   using Function = void (*)(const void* body, std::int64_t task, int thread);
   void run_all(std::int64_t tasks, Function function, const void* body);
+  void stop();
   void bind_caller();
   void work(int thread);
   bool help(int thread);
