@@ -67,8 +67,8 @@ struct EmbedOptions {
   bool normalize = true;  ///< to unit L2 norm
 };
 
-/// Work of high priority goes first, always: as long as there is some, normal work waits, up to its deadline where it has
-/// one. Give it to what people wait for, and not to more than the device can do.
+/// Work of high priority goes first, always: as long as there is some, normal work waits, up to its deadline where it
+/// has one. Give it to what people wait for, and not to more than the device can do.
 enum class Priority : std::uint8_t { normal, high };
 
 /// Shared between a caller and its request: setting it withdraws work that has not started.
