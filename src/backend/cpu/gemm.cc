@@ -8,6 +8,8 @@ namespace {
 // Sizes that keep a block's part of a panel and its rows in a second-level cache of 1 MB; measured by
 // bench/matmul_bound on ViT-B/32 and ViT-L/14.
 constexpr std::int64_t kRows = 192, kSteps = 1024;
+/// Rows for each thread from which dividing them evenly does not shorten groups much.
+constexpr std::int64_t kAlignedRows = 64;
 /// Multiply-adds below which waking other threads costs more than it saves.
 constexpr std::int64_t kSmall = 1 << 16;
 
@@ -71,6 +73,8 @@ void gemm(const Kernels& kernels, Workspace& workspace, Team& team, const GemmCa
   const PackedWeight& w = *call.weight;
   const std::int64_t panels = parts(w.outputs(), w.panel());
   std::int64_t chunks = parts(call.rows, kRows);
+  // As many groups of rows for every thread, so that the same rows are the same thread's in every operation.
+  if (call.rows >= team.threads() * kAlignedRows) chunks = parts(chunks, team.threads()) * team.threads();
   // Few panels for many threads: shorter groups of rows.
   if (panels * chunks < 4 * team.threads()) {
     chunks = std::clamp(parts(4 * static_cast<std::int64_t>(team.threads()), panels), chunks,
@@ -80,8 +84,8 @@ void gemm(const Kernels& kernels, Workspace& workspace, Team& team, const GemmCa
   workspace.reserve(static_cast<std::size_t>(kRows * w.panel()) * sizeof(float));
   team.run(tasks, call.rows * w.outputs() * w.inputs() <= kSmall, [&](std::int64_t t, int thread) {
     const std::int64_t chunk = t / panels, first = call.rows * chunk / chunks;
-    // Threads take turns, more or less: this one's next panel is as many further as there are threads.
-    const std::int64_t p = t % panels, then = t + team.threads(), next = then < tasks ? then % panels : -1;
+    // A thread takes one task after the other, more or less.
+    const std::int64_t p = t % panels, next = t + 1 < tasks ? (t + 1) % panels : -1;
     run(kernels, call, first, call.rows * (chunk + 1) / chunks - first, p, next == p ? -1 : next,
         reinterpret_cast<float*>(workspace.of(thread)));
   });

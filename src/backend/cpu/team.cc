@@ -22,7 +22,8 @@ void bind_to(int core) {
 
 }  // namespace
 
-Team::Team(int threads, Kind kind, std::vector<int> cores) : threads_(threads), kind_(kind), cores_(std::move(cores)) {
+Team::Team(int threads, Kind kind, std::vector<int> cores)
+    : threads_(threads), kind_(kind), cores_(std::move(cores)), shares_(static_cast<std::size_t>(threads)) {
   if (kind_ == Kind::openmp) return;
   try {
     for (int i = 1; i < threads_; ++i) {
@@ -63,7 +64,11 @@ void Team::run_all(std::int64_t tasks, Function function, const void* body) {
   }
   function_ = function, body_ = body, tasks_ = tasks;
   done_.store(0, std::memory_order_relaxed);
-  open_.store(tasks, std::memory_order_release);
+  for (int i = 0; i < threads_; ++i) {
+    const auto first = static_cast<std::uint64_t>(tasks * i / threads_);
+    const auto last = static_cast<std::uint64_t>(tasks * (i + 1) / threads_);
+    shares_[static_cast<std::size_t>(i)].open.store(first << 32 | last, std::memory_order_release);
+  }
   ++calls_;
   calls_.notify_all();
   while (help(0)) {
@@ -80,15 +85,29 @@ void Team::run_all(std::int64_t tasks, Function function, const void* body) {
   }
 }
 
+/// A task that is now this thread's: the next of its own share, or the last of another's; -1: there is none.
+std::int64_t Team::claim(int thread) {
+  constexpr std::uint64_t kLower = 0xffffffffU;
+  for (int i = 0; i < threads_; ++i) {
+    auto& share = shares_[static_cast<std::size_t>((thread + i) % threads_)].open;
+    std::uint64_t open = share.load(std::memory_order_acquire);
+    while (open >> 32 < (open & kLower)) {
+      const std::uint64_t rest = i == 0 ? open + (std::uint64_t{1} << 32) : open - 1;
+      if (share.compare_exchange_weak(open, rest, std::memory_order_acq_rel, std::memory_order_acquire)) {
+        return static_cast<std::int64_t>(i == 0 ? open >> 32 : rest & kLower);
+      }
+    }
+  }
+  return -1;
+}
+
 /// Claims one task and does it. False: there was none.
 bool Team::help(int thread) {
-  std::int64_t open = open_.load(std::memory_order_acquire);
-  do {
-    if (open == 0) return false;
-  } while (!open_.compare_exchange_weak(open, open - 1, std::memory_order_acq_rel, std::memory_order_acquire));
+  const std::int64_t task = claim(thread);
+  if (task < 0) return false;
   // The job stays as it is until this task is done.
   const std::int64_t tasks = tasks_;
-  function_(body_, tasks - open, thread);
+  function_(body_, task, thread);
   if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == tasks && thread != 0) done_.notify_one();
   return true;
 }

@@ -8,9 +8,11 @@
 
 namespace tandem::backend::cpu {
 
-/// A caller and threads - 1 workers of its own. Tasks are claimed one by one, in order; a call returns when all are
-/// done and never waits for a worker that has not claimed one: on a machine that others use too, a worker that does not
-/// get a core costs its help, not the operation. (An OpenMP region ends only when every thread has been there.)
+/// A caller and threads - 1 workers of its own. Every thread starts with its own share of the tasks, in order, and then
+/// takes what is left of the others', from their ends. Operations number their tasks by rows of the batch, so a thread
+/// finds in its core's cache what it wrote in the operation before. A call returns when all tasks are done and never
+/// waits for a worker that has not claimed one: on a machine that others use too, a worker that does not get a core
+/// costs its help, not the operation. (An OpenMP region ends only when every thread has been there.)
 ///
 /// Workers look for work for some tens of microseconds after the last, which bridges the gaps inside a forward pass,
 /// and sleep between passes. One thread at a time may call run().
@@ -55,12 +57,18 @@ class Team {
   std::vector<int> cores_;
   std::thread::id bound_;
 
-  // The job: written before `open_` says that it is there, read only after a task of it was claimed.
+  /// Tasks of one thread's share that nobody has claimed: the first in the upper half, one past the last in the lower.
+  struct alignas(64) Share {
+    std::atomic<std::uint64_t> open{0};
+  };
+  std::int64_t claim(int thread);
+
+  // The job: written before a share says that it is there, read only after a task of it was claimed.
   Function function_ = nullptr;
   const void* body_ = nullptr;
   std::int64_t tasks_ = 0;
-  /// Tasks that nobody has claimed. Claiming the last one closes the job to those who come late, whatever comes next.
-  alignas(64) std::atomic<std::int64_t> open_{0};
+  /// Claiming the last task closes the job to those who come late, whatever comes next.
+  std::vector<Share> shares_;
   alignas(64) std::atomic<std::int64_t> done_{0};
   alignas(64) std::atomic<int> calls_{0};  // changes with every job: what sleeping workers wait for
   std::atomic<bool> stop_{false};
