@@ -29,7 +29,7 @@ void Console::flush() {
 
 void Console::write_line(std::string_view line) {
   const std::lock_guard lock(mutex_);
-  const std::string whole = cat(drawn_ ? "\r\x1b[K" : "", "tandem: ", one_line(line), "\n");
+  const std::string whole = cat(drawn_ ? "\r\x1b[K" : "", "tandem: ", printable(line), "\n");
   drawn_ = false;
   // Standard error may be closed; there is nobody left to tell.
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, whole.data(), whole.size());
@@ -67,14 +67,6 @@ void Console::draw(std::string_view line) {
 
 std::function<void(int, std::string_view)> Console::log_sink() {
   return [this](int level, std::string_view message) { say(static_cast<Verbosity>(level), message); };
-}
-
-std::string one_line(std::string_view text) {
-  std::string line(text);
-  for (char& c : line) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
-  }
-  return line;
 }
 
 std::string json_error(Code code, std::string_view message) {

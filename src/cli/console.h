@@ -58,9 +58,6 @@ class Console {
   bool drawn_ = false;  // a progress line stands on the terminal
 };
 
-/// A message in one line: line breaks and other control characters become spaces.
-std::string one_line(std::string_view text);
-
 /// {"error":{"code","message"}}\n
 std::string json_error(Code code, std::string_view message);
 

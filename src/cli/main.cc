@@ -37,7 +37,7 @@ int report(Console& console, bool json, const std::string& where, Code code, std
     // Standard output is gone; standard error still gets its line.
   }
   const std::string line =
-      cat("tandem", where.empty() ? "" : " ", where, ": ", one_line(message), "\n",
+      cat("tandem", where.empty() ? "" : " ", where, ": ", printable(message), "\n",
           exit_code == kUsage ? cat("see: tandem ", where, where.empty() ? "" : " ", "--help\n") : "");
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line.data(), line.size());
   return exit_code;
@@ -129,7 +129,7 @@ int main(int argc, char** argv) {
   try {
     return tandem::cli::main_with(argc, argv);
   } catch (const std::exception& e) {
-    std::fprintf(stderr, "tandem: %s\n", e.what());
+    std::fprintf(stderr, "tandem: %s\n", tandem::printable(e.what()).c_str());
     return tandem::cli::kFailed;
   }
 }

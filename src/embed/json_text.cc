@@ -4,34 +4,10 @@
 #include <cmath>
 #include <cstdint>
 
+#include "base/strings.h"
+
 namespace tandem::embed {
 namespace {
-
-// Length of the well-formed UTF-8 sequence at the beginning of `s`, or 0; `bad` is then how many bytes one U+FFFD
-// stands for (a maximal subpart, as Unicode chapter 3.9 recommends).
-std::size_t sequence_length(std::string_view s, std::size_t& bad) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(s[i]); };
-  const unsigned char lead = byte(0);
-  std::size_t length = 0;
-  unsigned char low = 0x80, high = 0xBF;  // of the second byte
-  if (lead < 0x80) return 1;
-  if (lead >= 0xC2 && lead <= 0xDF) length = 2;
-  if (lead >= 0xE0 && lead <= 0xEF) length = 3;
-  if (lead >= 0xF0 && lead <= 0xF4) length = 4;
-  if (lead == 0xE0) low = 0xA0;
-  if (lead == 0xED) high = 0x9F;
-  if (lead == 0xF0) low = 0x90;
-  if (lead == 0xF4) high = 0x8F;
-  bad = 1;
-  if (length == 0) return 0;
-  for (std::size_t i = 1; i < length; ++i) {
-    if (i >= s.size() || byte(i) < low || byte(i) > high) return 0;
-    low = 0x80;
-    high = 0xBF;
-    bad = i + 1;
-  }
-  return length;
-}
 
 template <class T>
 void append_list(std::string& out, std::span<const T> values) {
@@ -64,14 +40,13 @@ void append_json(std::string& out, std::string_view text) {
       continue;
     }
     if (c >= 0x80) {
-      std::size_t bad = 0;
-      const std::size_t length = sequence_length(text.substr(i), bad);
-      if (length == 0) {
+      const Utf8Length length = utf8_length(text.substr(i));
+      if (length.good == 0) {
         flush(i);
         out += "\xEF\xBF\xBD";
-        plain = i += bad;
+        plain = i += length.bad;
       } else {
-        i += length;
+        i += length.good;
       }
       continue;
     }
