@@ -1,5 +1,7 @@
 #include "backend/cpu/packed.h"
 
+#include <emmintrin.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -43,23 +45,46 @@ PackedWeight::PackedWeight(std::int64_t outputs, std::int64_t inputs, DType type
       memory_(allocate_pages(bytes())) {}
 
 void PackedWeight::pack(std::int64_t first, std::int64_t count, const float* rows) {
-  std::byte* panel_start = memory_.data() + first / panel_ * panel_bytes();
-  const std::int64_t k = inputs();
-  // A few steps at a time, so that the rows' and the panel's lines of cache are used whole.
+  auto* out = reinterpret_cast<std::uint32_t*>(memory_.data() + first / panel_ * panel_bytes());
+  if (!bf16()) return turn(rows, inputs(), count, out);
+  // Pairs of values as one element; an odd input is paired with a zero.
+  std::vector<std::uint32_t> pairs(static_cast<std::size_t>(count * steps()));
+  const View narrow(reinterpret_cast<std::byte*>(pairs.data()), DType::bf16, {count, inputs()}, 2 * steps());
+  convert({reinterpret_cast<const std::byte*>(rows), DType::f32, {count, inputs()}}, narrow);
+  turn(pairs.data(), steps(), count, out);
+}
+
+/// One panel: out[s][j] = rows[j][s], with zeros for outputs from `count` and steps from `steps` on.
+void PackedWeight::turn(const void* rows, std::int64_t steps, std::int64_t count, std::uint32_t* out) const {
+  // Elements of four bytes, whatever they are.
+  const auto* elements = static_cast<const std::byte*>(rows);
+  const auto at = [&](std::int64_t row, std::int64_t step) { return elements + (row * steps + step) * 4; };
+  // A few steps at a time, so that the rows' and the panel's lines of cache are used whole; in them, squares of four.
   constexpr std::int64_t kSteps = 16;
   for (std::int64_t s0 = 0; s0 < padded_steps_; s0 += kSteps) {
-    for (std::int64_t j = 0; j < panel_; ++j) {
-      const float* row = rows + j * k;
-      if (bf16()) {
-        auto* out = reinterpret_cast<std::uint32_t*>(panel_start) + s0 * panel_ + j;
-        for (std::int64_t s = s0; s < s0 + kSteps; ++s, out += panel_) {
-          const std::uint32_t low = j < count && 2 * s < k ? float_to_bfloat16(row[2 * s]) : 0U;
-          const std::uint32_t high = j < count && 2 * s + 1 < k ? float_to_bfloat16(row[2 * s + 1]) : 0U;
-          *out = low | high << 16;
+    for (std::int64_t j = 0; j < panel_; j += 4) {
+      if (j + 4 > count || s0 + kSteps > steps) {
+        for (std::int64_t s = s0; s < s0 + kSteps; ++s) {
+          for (std::int64_t i = j; i < j + 4; ++i) {
+            std::uint32_t element = 0;
+            if (i < count && s < steps) std::memcpy(&element, at(i, s), 4);
+            out[s * panel_ + i] = element;
+          }
         }
-      } else {
-        auto* out = reinterpret_cast<float*>(panel_start) + s0 * panel_ + j;
-        for (std::int64_t s = s0; s < s0 + kSteps; ++s, out += panel_) *out = j < count && s < k ? row[s] : 0.0F;
+        continue;
+      }
+      for (std::int64_t s = s0; s < s0 + kSteps; s += 4) {
+        const auto row = [&](std::int64_t i) {
+          return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at(j + i, s)));
+        };
+        const auto put = [&](std::int64_t i, __m128i column) {
+          _mm_storeu_si128(reinterpret_cast<__m128i*>(out + (s + i) * panel_ + j), column);
+        };
+        const __m128i a = row(0), b = row(1), c = row(2), d = row(3);
+        const __m128i ab = _mm_unpacklo_epi32(a, b), cd = _mm_unpacklo_epi32(c, d);
+        const __m128i ab2 = _mm_unpackhi_epi32(a, b), cd2 = _mm_unpackhi_epi32(c, d);
+        put(0, _mm_unpacklo_epi64(ab, cd)), put(1, _mm_unpackhi_epi64(ab, cd));
+        put(2, _mm_unpacklo_epi64(ab2, cd2)), put(3, _mm_unpackhi_epi64(ab2, cd2));
       }
     }
   }

@@ -33,6 +33,8 @@ class PackedWeight final : public PreparedWeight {
   int centre[3] = {0, 0, 0};
 
  private:
+  void turn(const void* rows, std::int64_t steps, std::int64_t count, std::uint32_t* out) const;
+
   int panel_;
   std::int64_t padded_steps_;
   Buffer memory_;
