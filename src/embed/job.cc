@@ -58,7 +58,7 @@ class Job {
  private:
   bool stopped() const { return options_.stop != nullptr && options_.stop->load(); }
 
-  // Items of one kind, with their files' bytes. Stops short when the bytes would be too many.
+  // Items of one kind, with their files' or texts' bytes. Stops short when the bytes would be too many.
   Chunk read_chunk() {
     Chunk chunk;
     chunk.request.options = options_.embed;
@@ -82,7 +82,11 @@ class Job {
   }
 
   static void add(Chunk& chunk, Item item) {
-    if (!item.error && item.kind == Kind::text) chunk.request.texts.emplace_back(item.input);
+    chunk.bytes += item.input.size();  // a text, or a broken line: it is kept for the report
+    if (!item.error && item.kind == Kind::text) {
+      chunk.bytes += item.input.size();
+      chunk.request.texts.emplace_back(item.input);
+    }
     if (!item.error && item.kind == Kind::image) {
       try {
         EncodedImage image = read_image(item.input);

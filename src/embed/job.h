@@ -24,8 +24,8 @@ struct JobOptions {
   std::size_t chunk_images = 32;  ///< pictures in a request
   std::size_t chunk_texts = 256;  ///< texts in a request
   std::size_t lookahead = 4;      ///< requests in flight: while one computes, the next are read and decoded
-  std::size_t lookahead_bytes = std::size_t{512}
-                                << 20;  ///< encoded pictures in flight; one chunk is always let through
+  /// Encoded pictures and texts in flight; one chunk is always let through, and holds one item beyond its share.
+  std::size_t lookahead_bytes = std::size_t{512} << 20;
   StopFlag stop = nullptr;
   std::function<void(const JobReport&)> on_progress;  ///< after every chunk; may be empty
 };

@@ -141,6 +141,46 @@ TEST(Job, ReadsPicturesAndReportsThoseItCannot) {
   EXPECT_EQ(sink.lines[10], "7 7.5");
 }
 
+TEST(Job, HugeLinesAreBoundedInFlight) {
+  struct CountingSink : ListSink {
+    void take(const Item& item, const Embedding& vector) override {
+      ++taken;
+      ListSink::take(item, vector);
+    }
+    std::size_t taken = 0;
+  };
+  auto items = texts(60);
+  for (Item& item : items) item.input += std::string(1000, ' ');
+  // Lines that are no texts are kept for the report: they take room too.
+  for (std::size_t i = 30; i < 60; ++i) items[i].error = ItemError{Code::bad_data, "broken"};
+  struct CountingSource : ListSource {
+    using ListSource::ListSource;
+    bool next(Item& item) override {
+      const bool more = ListSource::next(item);
+      read += more ? 1 : 0;
+      return more;
+    }
+    std::size_t read = 0;
+  };
+  CountingSource source(items);
+  CountingSink sink;
+  FakeEngine engine;
+  std::size_t most = 0;
+  auto options = small_chunks();
+  options.lookahead_bytes = 9000;
+  options.on_progress = [&](const JobReport&) { most = std::max(most, source.read - sink.taken); };
+  const auto submit = [&](Request request) {
+    most = std::max(most, source.read - sink.taken);
+    return engine.submit(std::move(request));
+  };
+  const auto report = run_job(submit, source, sink, options);
+  EXPECT_EQ(report.succeeded, 29U);
+  EXPECT_EQ(report.failed, 31U);
+  // A text is there twice, as an item and in its request; one chunk is let through beyond the limit.
+  EXPECT_LE(most, 12U);
+  EXPECT_GE(most, 3U);
+}
+
 TEST(Job, WaitsWhereTheQueueIsFull) {
   ListSource source(texts(50));
   ListSink sink;
