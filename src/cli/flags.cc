@@ -2,6 +2,8 @@
 
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
+#include <set>
 
 #include "base/strings.h"
 #include "cli/console.h"
@@ -24,6 +26,19 @@ T parse_number(const std::string& name, const std::string& word, T least, T most
     throw UsageError(cat(name, " ", word, " is out of range: give a ", kind, " from ", least, " to ", most));
   }
   return value;
+}
+
+// What a flag refuses, with the variable's name where the word came from there.
+void take_word(const std::string& name, const std::string& word, const std::function<void(const std::string&)>& take) {
+  try {
+    take(unmark(word));
+  } catch (const Error& e) {
+    if (word.starts_with(kMark) || !name.starts_with("--")) throw;
+    const std::string variable = variable_name(name);
+    const char* value = std::getenv(variable.c_str());
+    if (value == nullptr || word != value) throw;
+    throw UsageError(cat(variable, ": ", e.what()));
+  }
 }
 
 }  // namespace
@@ -63,8 +78,8 @@ CLI::Option* Flags::single(const std::string& name, std::function<void(const std
                            const std::string& help) {
   CLI::Option* option = app_.add_option(
       name,
-      [take = std::move(take)](const CLI::results_t& words) {
-        take(unmark(words.back()));
+      [name, take = std::move(take)](const CLI::results_t& words) {
+        take_word(name, words.back(), take);
         return true;
       },
       help);
@@ -112,8 +127,16 @@ CLI::Option* Flags::seconds(const std::string& name, double& into, const std::st
 }
 
 CLI::Option* Flags::flag(const std::string& name, bool& into, const std::string& help) {
-  // CLI11 knows true, false, on, off, yes, no, 1 and 0.
-  return with_variable(app_.add_flag(name, into, help), name);
+  CLI::Option* option = app_.add_flag(name, into, help);
+  const auto check = [name](const std::string& word) {  // what CLI11 knows
+    static const std::set<std::string_view> kKnown = {"true", "false", "on", "off", "yes", "no", "1", "0"};
+    if (!kKnown.contains(word)) throw UsageError(cat(name, " '", word, "' is neither true nor false"));
+  };
+  option->transform([name, check](std::string word) {
+    take_word(name, word, check);
+    return word;
+  });
+  return with_variable(option, name);
 }
 
 }  // namespace tandem::cli

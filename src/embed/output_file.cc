@@ -21,6 +21,21 @@ constexpr std::size_t kBufferBytes = std::size_t{1} << 20;
   throw Error(Code::io_error, cat("cannot write ", path, ": ", std::strerror(error)));
 }
 
+// Where a path leads: through links, so that their target is replaced and not they. A link may lead to nothing yet.
+std::string target_of(const std::string& path) {
+  constexpr int kMostLinks = 40;  // as the system follows
+  std::filesystem::path target = path;
+  std::error_code none;
+  for (int i = 0; std::filesystem::is_symlink(target, none); ++i) {
+    if (i == kMostLinks) fail(path, ELOOP);
+    // A relative link starts from its own folder; an absolute one replaces the whole.
+    const std::filesystem::path next = std::filesystem::read_symlink(target, none);
+    if (none) fail(path, none.value());
+    target = target.parent_path() / next;
+  }
+  return target.string();
+}
+
 std::string folder_of(const std::string& path) {
   const auto folder = std::filesystem::path(path).parent_path().string();
   return folder.empty() ? "." : folder;
@@ -28,8 +43,10 @@ std::string folder_of(const std::string& path) {
 
 }  // namespace
 
-OutputFile::OutputFile(std::string path) : path_(std::move(path)), partial_(cat(path_, ".partial-", ::getpid())) {
+OutputFile::OutputFile(std::string path) : path_(std::move(path)) {
   check_output_path(path_);
+  target_ = target_of(path_);
+  partial_ = cat(target_, ".partial-", ::getpid());
   fd_ = ::open(partial_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (fd_ < 0) fail(path_, errno);
   buffer_.reserve(kBufferBytes);
@@ -72,7 +89,7 @@ void OutputFile::sync() {
 void OutputFile::commit() {
   sync();
   const int closed = ::close(std::exchange(fd_, -1));
-  if (closed != 0 || ::rename(partial_.c_str(), path_.c_str()) != 0) {
+  if (closed != 0 || ::rename(partial_.c_str(), target_.c_str()) != 0) {
     const int e = errno;
     ::unlink(partial_.c_str());
     fail(path_, e);
@@ -103,7 +120,7 @@ void check_output_path(const std::string& path) {
   if (::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
     throw Error(Code::io_error, cat("cannot write ", path, ": it is a folder; give a file's name"));
   }
-  const std::string folder = folder_of(path);
+  const std::string folder = folder_of(target_of(path));
   if (::stat(folder.c_str(), &info) != 0) {
     const int e = errno;
     if (e == ENOENT) {

@@ -10,7 +10,8 @@
 namespace tandem::embed {
 
 /// Written to "NAME.partial-PID" beside the final name, moved there by commit(); destroyed without commit it is
-/// removed. Buffered; one thread. Parent folders are not created.
+/// removed. Where the name is a link, what it leads to is replaced, and the link stays. Buffered; one thread. Parent
+/// folders are not created.
 class OutputFile {
  public:
   /// Throws io_error, or not_found when the folder does not exist.
@@ -35,7 +36,7 @@ class OutputFile {
   void flush();
   void write_at(std::uint64_t offset, std::string_view bytes);
 
-  std::string path_, partial_;
+  std::string path_, target_, partial_;  // target_: where a link leads
   int fd_ = -1;
   std::string buffer_;
   std::uint64_t flushed_ = 0, size_ = 0;

@@ -47,6 +47,7 @@ std::size_t SafetensorsWriter::entry_room(std::string_view name, std::size_t ran
 
 void SafetensorsWriter::describe(std::string_view name, std::string_view dtype,
                                  const std::vector<std::uint64_t>& shape) {
+  if (name == kReservedName) throw Error(Code::internal, cat("no tensor can be named ", name));
   const std::uint64_t end = file_.size() - 8 - room_;
   const std::uint64_t expected =
       std::accumulate(shape.begin(), shape.end(), bytes_of(dtype), [](auto a, auto b) { return a * b; });

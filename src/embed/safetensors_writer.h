@@ -17,6 +17,9 @@ namespace tandem::embed {
 /// allows. Tensors' bytes are appended in the order in which they are described.
 class SafetensorsWriter {
  public:
+  /// No tensor can have this name: the format's own.
+  static constexpr std::string_view kReservedName = "__metadata__";
+
   /// metadata: strings for __metadata__. room: bytes that the entries may take together, see entry_room().
   SafetensorsWriter(const std::string& path, std::map<std::string, std::string> metadata, std::size_t room);
 
@@ -26,7 +29,7 @@ class SafetensorsWriter {
   /// Bytes of the tensor that describe() will name next; may be called many times.
   void append(std::span<const std::byte> bytes) { file_.append(bytes); }
   /// Ends a tensor: dtype "F32", "I32", "U8", …; shape's product times the type's size must be the bytes appended
-  /// since the last call. Throws internal otherwise, or when the room does not suffice.
+  /// since the last call, and the name not kReservedName. Throws internal otherwise, or when the room does not suffice.
   void describe(std::string_view name, std::string_view dtype, const std::vector<std::uint64_t>& shape);
   /// Writes the header; nothing can be added afterwards.
   void close();

@@ -42,8 +42,10 @@ bool read_object(std::string_view line, std::string& text, std::string& problem)
     return true;
   } catch (const nlohmann::json::parse_error& e) {
     problem = cat("not valid JSON near byte ", e.byte);
-  } catch (const nlohmann::json::exception& e) {
-    problem = e.what();
+  } catch (const nlohmann::json::out_of_range&) {
+    problem = "a number in it is out of range";
+  } catch (const nlohmann::json::exception&) {
+    problem = "not valid JSON";
   }
   return false;
 }

@@ -112,8 +112,10 @@ json parse_json(std::string_view text, const std::string& source) {
   if (value.is_discarded()) {
     try {
       value = json::parse(text);
-    } catch (const json::exception& e) {
-      bad(source, cat("not valid JSON: ", e.what()));
+    } catch (const json::parse_error& e) {
+      bad(source, cat("not valid JSON near byte ", e.byte));
+    } catch (const json::exception&) {
+      bad(source, "not valid JSON: a number is out of range");
     }
   }
   return value;

@@ -184,3 +184,31 @@ def test_info_tokenize_and_preprocess_need_no_weights(tandem, tiny, tmp_path):
     assert tandem("tokenize", "--model", tmp_path, "a").code == 0
     assert tandem("preprocess", "--model", tmp_path, tmp_path / "p.png").code == 0
     assert tandem("embed", "--model", tmp_path, "--images", tmp_path / "p.png").code == 1
+
+
+@pytest.mark.parametrize("variable, value, says", [
+    ("TANDEM_TOP", "x", "TANDEM_TOP: --top 'x' is not a whole number"),
+    ("TANDEM_DEVICE", "gpu", "TANDEM_DEVICE: device 'gpu' is unknown"),
+    ("TANDEM_JSON", "maybe", "TANDEM_JSON: --json 'maybe' is neither true nor false"),
+    ("TANDEM_LOG_LEVEL", "loud", "TANDEM_LOG_LEVEL: log level 'loud' is unknown"),
+])
+def test_a_mistake_in_a_variable_names_it(tandem, variable, value, says):
+    is_mistake(tandem("classify", "a.png", env={variable: value}), says)
+
+
+def test_a_mistake_in_a_flag_names_no_variable(tandem):
+    ran = tandem("classify", "a.png", "--top", "x", env={"TANDEM_TOP": "3"})
+    assert ran.code == 2 and "TANDEM_TOP" not in ran.err
+    assert tandem("info", "--json=no", env={"TANDEM_JSON": "true"}).code == 0
+
+
+def test_messages_are_utf8_whatever_a_name_holds(tandem, tmp_path):
+    ran = tandem("preprocess", os.fsencode(tmp_path).decode() + "/caf\udce9\n\x1b[31m.png")
+    assert ran.code == 3
+    assert "caf\\xE9  [31m.png" in ran.err and "\x1b" not in ran.err
+
+
+def test_a_json_librarys_own_words_stay_inside(tandem, tiny):
+    ran = tandem("tokenize", "--model", tiny, "--input", "-", "--text-format", "jsonl", input='{"text": 1e999}\n{"text"\n')
+    assert ran.code == 3
+    assert "json.exception" not in ran.err and "out of range" in ran.err and "not valid JSON" in ran.err

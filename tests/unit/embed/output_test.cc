@@ -68,6 +68,29 @@ void fill(Sink& sink) {
 
 const Provenance kProvenance{{{"model_hash", "abc"}, {"precision", "fp32"}}, true};
 
+TEST_F(OutputTest, ALinkIsWrittenThrough) {
+  const auto write = [](const std::string& path, std::string_view content) {
+    OutputFile file(path);
+    file.append(content);
+    file.commit();
+  };
+  fs::create_directory(at("data"));
+  std::ofstream(at("data/real")) << "old";
+  fs::create_symlink("data/real", at("relative"));
+  fs::create_symlink(fs::path(at("relative")), at("link"));
+  write(at("link"), "new");
+  EXPECT_EQ(read(at("data/real")), "new");
+  EXPECT_TRUE(fs::is_symlink(at("link")) && fs::is_symlink(at("relative")) && !fs::is_symlink(at("data/real")));
+  // To nothing yet, and to a folder that is not there.
+  fs::create_symlink("data/later", at("early"));
+  write(at("early"), "now");
+  EXPECT_EQ(read(at("data/later")), "now");
+  fs::create_symlink("nowhere/file", at("lost"));
+  EXPECT_THROW(OutputFile{at("lost")}, Error);
+  fs::create_symlink("circle", at("circle"));
+  EXPECT_THROW(OutputFile{at("circle")}, Error);
+}
+
 TEST_F(OutputTest, FilesAppearWholeOrNotAtAll) {
   {
     OutputFile file(at("x"));
