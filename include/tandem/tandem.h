@@ -5,3 +5,4 @@
 #include "tandem/engine.h"
 #include "tandem/error.h"
 #include "tandem/types.h"
+#include "tandem/zero_shot.h"
