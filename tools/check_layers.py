@@ -5,7 +5,8 @@ usage: check_layers.py [ROOT]      ROOT is the checkout (default: the one this f
 
 Fails, one line each, on: an include of a folder that layers.txt does not allow; a quoted include that names no file of
 the project (paths start at src/, include/ or tests/, never at the including file); a folder of src/ that has its own
-CMakeLists.txt but no line in layers.txt; a line for a folder that does not exist; an allowance for an undeclared
+CMakeLists.txt but no line in layers.txt; a layer that links a library of a folder that it may not include (the name
+tandem::api is what include/tandem declares); a line for a folder that does not exist; an allowance for an undeclared
 folder; a cycle among the allowances.
 """
 import graphlib
@@ -18,6 +19,9 @@ SOURCES = {".cc", ".h", ".inc", ".cu", ".cuh"}
 # Written by the build, so not in the tree.
 GENERATED = {"tandem/version.h"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<(tandem/[^>]+)>)', re.MULTILINE)
+LAYER = re.compile(r"^tandem_layer\(([^)]*)\)", re.MULTILINE)
+# Made by the build, and no folder's.
+LIBRARIES = {"version"}
 
 
 def read_layers(path):
@@ -51,6 +55,15 @@ def folder_of(path, layers):
     return None
 
 
+def linked(text, layers):
+    """The folders whose libraries the layers of a CMakeLists.txt link; tandem::backend_cpu is backend/cpu's."""
+    for match in LAYER.finditer(text):
+        for name in re.findall(r"\btandem::(\w+)", match[1]):
+            path = name.replace("_", "/")
+            if name not in LIBRARIES:
+                yield "tandem" if name == "api" else path if path in layers else name
+
+
 def check(root):
     """Returns (number of files read, list of complaints)."""
     layers, problems = read_layers(root / "tools/layers.txt")
@@ -60,6 +73,10 @@ def check(root):
     for folder in (path.as_posix() for path in house.layers_of(root)):
         if folder not in layers:
             problems.append(f"src/{folder} is a layer without a line in tools/layers.txt")
+            continue
+        for other in linked((root / "src" / folder / "CMakeLists.txt").read_text(), layers):
+            if other != folder and other not in layers[folder]:
+                problems.append(f"src/{folder}/CMakeLists.txt: {folder} may not link {other} (tools/layers.txt)")
 
     count = 0
     for file in house.files_of(root):
