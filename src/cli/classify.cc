@@ -9,13 +9,12 @@
 #include "cli/progress.h"
 #include "embed/image_inputs.h"
 #include "embed/json_text.h"
-#include "server/gallery.h"
+#include "hub/demo_names.h"
+#include "tandem/zero_shot.h"
 
 namespace tandem::cli {
 namespace {
 
-// What zero-shot classification of photographs is usually asked with (Radford et al. 2021, section 3.1.4).
-constexpr const char* kPhotoTemplate = "a photo of a {}";
 constexpr std::size_t kChunk = 32;  // pictures classified together
 constexpr std::size_t kFlying = 2;  // one is decoded while the other computes
 
@@ -27,24 +26,10 @@ struct Options {
   int top = 0, batch = 0;
 };
 
-std::vector<std::string> split_labels(const std::string& text) {
-  std::vector<std::string> out;
-  std::size_t begin = 0;
-  while (begin <= text.size()) {
-    const std::size_t end = std::min(text.find(',', begin), text.size());
-    std::size_t first = begin, last = end;
-    while (first < last && text[first] == ' ') ++first;
-    while (last > first && text[last - 1] == ' ') --last;
-    if (last > first) out.push_back(text.substr(first, last - first));
-    begin = end + 1;
-  }
-  return out;
-}
-
 // The demo model comes with the names it was trained on; other models know no labels of their own.
 std::vector<std::string> labels_of_model(const CommonOptions& common) {
   const model::ModelFiles files = open_model(common);
-  if (!files.knows_photographs) return server::read_demo_names(files.folder).names;
+  if (!files.knows_photographs) return hub::read_demo_names(files.folder).names;
   throw UsageError(
       cat("model ", common.engine.model, " has no labels of its own: give --labels a,b,c or --labels-file F"));
 }
@@ -53,7 +38,7 @@ std::vector<std::string> find_labels(const Options& options) {
   const bool listed = options.labels_flag->count() > 0, from_file = !options.labels_file.empty();
   if (listed && from_file) throw UsageError("give --labels or --labels-file, not both");
   if (!listed && !from_file) return labels_of_model(options.common);
-  auto labels = from_file ? read_lines(options.labels_file) : split_labels(options.labels);
+  auto labels = from_file ? read_lines(options.labels_file) : split_list(options.labels);
   if (labels.empty()) {
     throw UsageError(from_file ? cat(options.labels_file, " holds no labels: write one a line")
                                : "--labels is empty: give names with commas between them");
@@ -96,27 +81,25 @@ std::string lines_for_people(const embed::Item& item, const Classification& resu
 
 struct Chunk {
   std::vector<embed::Item> items;
-  std::future<std::vector<Classification>> results;
+  std::future<Response> response;  // of those without an error; none where there is no such item
 };
 
 // Reads the next pictures and starts on those that can be read.
-Chunk start_chunk(embed::ItemSource& source, Engine& engine, const LabelSet& labels, std::size_t top) {
+Chunk start_chunk(embed::ItemSource& source, Engine& engine) {
   Chunk chunk;
-  std::vector<ImageInput> images;
+  Request request;
   embed::Item item;
   while (chunk.items.size() < kChunk && source.next(item)) {
     if (!item.error) {
       try {
-        images.emplace_back(read_image(item.input));
+        request.images.emplace_back(read_image(item.input));
       } catch (const Error& e) {
         item.error = ItemError{e.code(), e.what()};
       }
     }
     chunk.items.push_back(std::move(item));
   }
-  chunk.results = std::async(std::launch::async, [&engine, &labels, top, images = std::move(images)] {
-    return images.empty() ? std::vector<Classification>{} : engine.classify(images, labels, top);
-  });
+  if (!request.images.empty()) chunk.response = engine.submit(std::move(request));
   return chunk;
 }
 
@@ -138,14 +121,15 @@ int run(Options options, Console& console) {
   Progress progress(console, "pictures", source.total());
   std::size_t done = 0, failed = 0;
   const auto land = [&](Chunk chunk) {
-    std::vector<Classification> results = chunk.results.get();
+    const Response response = chunk.response.valid() ? chunk.response.get() : Response{};
     std::size_t next = 0;
     for (const auto& item : chunk.items) {
       Classification result;
-      if (item.error) {
-        result.error = item.error;
-      } else {
-        result = std::move(results.at(next++));
+      result.error = item.error;
+      if (!item.error) {
+        const Embedding& image = response.images.at(next++);
+        result.error = image.error;
+        if (!image.error) result.labels = score_labels(image.values, labels, engine->info().logit_scale, top);
       }
       if (result.error) console.item_failed(item.input, *result.error);
       failed += result.error ? 1 : 0;
@@ -156,7 +140,7 @@ int run(Options options, Console& console) {
   };
   std::deque<Chunk> flying;
   for (;;) {
-    Chunk chunk = start_chunk(source, *engine, labels, top);
+    Chunk chunk = start_chunk(source, *engine);
     if (chunk.items.empty()) break;
     flying.push_back(std::move(chunk));
     if (flying.size() < kFlying) continue;
@@ -173,7 +157,7 @@ Command declare_classify(CLI::App& root) {
   CLI::App* app = root.add_subcommand("classify", "which of some labels fits a picture best, without training");
   auto options = std::make_shared<Options>();
   Flags flags(*app);
-  flags.list("IMAGE", options->images, "files, folders or patterns; - is a list on standard input");
+  declare_pictures(flags, "IMAGE", options->images);
   options->labels_flag =
       flags.text("--labels", options->labels, "names with commas between them; default: the demo model's own");
   flags.text("--labels-file", options->labels_file, "a file with a label a line; - is standard input");

@@ -41,6 +41,15 @@ void declare_common(CLI::App& app, CommonOptions& options) {
   flags.choice("--log-level", options.verbosity, parse_verbosity, "debug, info, warn, error, off")->group("Output");
 }
 
+void declare_pictures(Flags& flags, const std::string& name, std::vector<std::string>& into) {
+  flags.list(name, into, "files, folders or patterns; - is a list on standard input");
+}
+
+void declare_texts(Flags& flags, const std::string& name, std::string& into, embed::TextFormat& format) {
+  flags.text(name, into, "a file of texts: .txt (a text a line), .jsonl (objects with \"text\"), - (stdin)");
+  flags.choice("--text-format", format, embed::parse_text_format, cat("of ", name, ": auto, txt, jsonl"));
+}
+
 model::ModelFiles open_model(const CommonOptions& options) {
   return engine::find_model(options.engine.model, options.engine.vocab);
 }

@@ -3,9 +3,11 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "cli/console.h"
 #include "cli/flags.h"
+#include "embed/text_inputs.h"
 #include "model/files.h"
 #include "tandem/context.h"
 #include "tandem/engine.h"
@@ -22,6 +24,11 @@ struct CommonOptions {
 /// --model, --vocab, --reference, --exif, --cleaning, --device, --precision, --threads, --pin-threads, --json, --quiet,
 /// --log-level.
 void declare_common(CLI::App& app, CommonOptions& options);
+
+/// Pictures, under the flag or argument `name`.
+void declare_pictures(Flags& flags, const std::string& name, std::vector<std::string>& into);
+/// A file of texts under the flag `name`, and --text-format.
+void declare_texts(Flags& flags, const std::string& name, std::string& into, embed::TextFormat& format);
 
 /// A model's configuration and files; reads no weights. Throws not_found, bad_data, unsupported.
 model::ModelFiles open_model(const CommonOptions& options);

@@ -72,14 +72,13 @@ int run(Options options, Console& console) {
       format == embed::OutputFormat::jsonl
           ? embed::make_jsonl_sink(options.output, options.provenance ? &provenance : nullptr)
           : embed::make_matrix_sink(options.output, format, vector_size(engine->info(), options), provenance);
-  const embed::JobReport report = run_items(*engine, *source, *sink, options.embed, stop, console);
-  if (report.interrupted) return stop.exit_code();
-  sink->finish();
-  if (report.truncated > 0) {
-    console.note(cat(report.truncated, " of the texts were longer than the model's ", engine->info().context_length,
-                     " tokens and were cut"));
-  }
-  return console.end_items(report.succeeded + report.failed);
+  return run_items(*engine, *source, *sink, options.embed, stop, console, [&](const embed::JobReport& report) {
+    sink->finish();
+    if (report.truncated > 0) {
+      console.note(cat(report.truncated, " of the texts were longer than the model's ", engine->info().context_length,
+                       " tokens and were cut"));
+    }
+  });
 }
 
 }  // namespace
@@ -88,10 +87,8 @@ Command declare_embed(CLI::App& root) {
   CLI::App* app = root.add_subcommand("embed", "vectors of pictures and texts, as JSON Lines, .npy or .safetensors");
   auto options = std::make_shared<Options>();
   Flags flags(*app);
-  flags.list("--images", options->images, "files, folders, patterns; - is a list on standard input");
-  flags.text("--texts", options->texts,
-             "a file of texts: .txt (a text a line), .jsonl (objects with \"text\"), - (stdin)");
-  flags.choice("--text-format", options->text_format, embed::parse_text_format, "of --texts: auto, txt, jsonl");
+  declare_pictures(flags, "--images", options->images);
+  declare_texts(flags, "--texts", options->texts, options->text_format);
   flags.choice("--feature", options->embed.feature, parse_feature,
                "projected (what CLIP compares) or pooled (the tower's own width)");
   flags.flag("--no-normalize", options->no_normalize, "leave vectors at their own length");

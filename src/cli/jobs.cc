@@ -82,20 +82,26 @@ std::unique_ptr<embed::ItemSource> open_inputs(const std::vector<std::string>& i
   return std::make_unique<Chain>(std::move(parts));
 }
 
-embed::JobReport run_items(Engine& engine, embed::ItemSource& source, embed::Sink& sink, const EmbedOptions& options,
-                           const StopScope& stop, Console& console) {
+int run_items(Engine& engine, embed::ItemSource& source, embed::Sink& sink, const EmbedOptions& options,
+              const StopScope& stop, Console& console, const std::function<void(const embed::JobReport&)>& finish) {
   embed::JobOptions job;
   job.embed = options;
   job.stop = stop.flag();
   const auto batch = static_cast<std::size_t>(std::max(1, engine.info().max_batch));
   job.chunk_images = batch;
   job.chunk_texts = std::max<std::size_t>(batch, job.chunk_texts);
-  Progress progress(console, "items", source.total());
-  job.on_progress = [&](const embed::JobReport& so_far) {
-    progress.update(so_far.succeeded + so_far.failed, so_far.failed);
-  };
   Reporting reporting(sink, console);
-  return embed::run_job([&](Request request) { return engine.submit(std::move(request)); }, source, reporting, job);
+  embed::JobReport report;
+  {
+    Progress progress(console, "items", source.total());
+    job.on_progress = [&](const embed::JobReport& so_far) {
+      progress.update(so_far.succeeded + so_far.failed, so_far.failed);
+    };
+    report = embed::run_job([&](Request request) { return engine.submit(std::move(request)); }, source, reporting, job);
+  }
+  if (report.interrupted) return stop.exit_code();
+  finish(report);
+  return console.end_items(report.succeeded + report.failed);
 }
 
 }  // namespace tandem::cli

@@ -1,6 +1,7 @@
 // Jobs over many items, as embed, classify and search run them: inputs, engine, progress, Ctrl-C.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,20 +18,9 @@ namespace tandem::cli {
 std::unique_ptr<embed::ItemSource> open_inputs(const std::vector<std::string>& images, const std::string& texts,
                                                embed::TextFormat format, const StopScope& stop);
 
-/// embed::run_job on an engine, with a progress line; failed items are named on standard error.
-embed::JobReport run_items(Engine& engine, embed::ItemSource& source, embed::Sink& sink, const EmbedOptions& options,
-                           const StopScope& stop, Console& console);
-
-/// A sink that keeps what it is given.
-class KeepingSink : public embed::Sink {
- public:
-  struct Result {
-    std::string input;
-    Embedding vector;
-  };
-  void take(const embed::Item& item, const Embedding& vector) override { results.push_back({item.input, vector}); }
-  void finish() override {}
-  std::vector<Result> results;
-};
+/// embed::run_job on an engine, with a progress line; failed items are named on standard error. Unless it was
+/// interrupted, calls `finish` (files get their names, results are printed). Returns the command's exit code.
+int run_items(Engine& engine, embed::ItemSource& source, embed::Sink& sink, const EmbedOptions& options,
+              const StopScope& stop, Console& console, const std::function<void(const embed::JobReport&)>& finish);
 
 }  // namespace tandem::cli

@@ -129,7 +129,13 @@ int run(const Options& options, Console& console) {
   Progress progress(console, "pictures", items.size());
   std::set<std::string> written;  // a picture named twice is one tensor
   std::size_t failed = 0, done = 0;
-  const auto take = [&](const embed::Item& item, const Pixels& pixels) {
+  const auto take = [&](const embed::Item& item, Pixels pixels) {
+    if (file && item.input == embed::SafetensorsWriter::kReservedName) {
+      pixels.error = ItemError{Code::invalid_argument, cat(item.input,
+                                                           ": a safetensors file keeps this name for itself; "
+                                                           "name the picture ./",
+                                                           item.input)};
+    }
     if (pixels.error) {
       ++failed;
       console.item_failed(item.input, *pixels.error);
@@ -178,7 +184,7 @@ Command declare_preprocess(CLI::App& root) {
       root.add_subcommand("preprocess", "decode, resize and crop pictures as the model does; needs no weights");
   auto options = std::make_shared<Options>();
   Flags flags(*app);
-  flags.list("IMAGE", options->images, "files, folders or patterns; - is a list on standard input");
+  declare_pictures(flags, "IMAGE", options->images);
   flags.number("--size", options->size, 1, 16384, "resize the shorter side to N and crop N x N; default: the model's");
   flags.text("--output", options->output, "a .safetensors file: a uint8 tensor [3,H,W] for each picture, by its name");
   declare_common(*app, options->common);

@@ -67,6 +67,22 @@ std::string hit_line(std::size_t rank, const std::string& input, float score, bo
   return line + "}\n";
 }
 
+// The hits, best first; for scripts, what failed as well.
+void print_hits(const IndexSink& sink, const std::vector<float>& query, std::size_t top, Console& console) {
+  std::size_t rank = 0;
+  for (const auto& hit : sink.index.search(query, top)) {
+    console.print(hit_line(++rank, sink.inputs[hit.row], hit.score, console.json));
+  }
+  if (!console.json) return;
+  for (const auto& [input, error] : sink.failed) {
+    std::string line = "{\"input\":";
+    embed::append_json(line, input);
+    line += ",\"error\":";
+    embed::append_json(line, error);
+    console.print(line + "}\n");
+  }
+}
+
 int run(Options options, Console& console) {
   if (options.query.empty() == options.like.empty()) {
     throw UsageError(options.like.empty() ? "no query: give a text, or --like PICTURE"
@@ -82,21 +98,9 @@ int run(Options options, Console& console) {
   stop.arm();
   const std::vector<float> query = embed_query(*engine, options);
   IndexSink sink(query.size());
-  const embed::JobReport report = run_items(*engine, *source, sink, {}, stop, console);
-  if (report.interrupted) return stop.exit_code();
-  std::size_t rank = 0;
-  for (const auto& hit : sink.index.search(query, static_cast<std::size_t>(options.top))) {
-    console.print(hit_line(++rank, sink.inputs[hit.row], hit.score, console.json));
-  }
-  for (const auto& [input, error] : sink.failed) {
-    if (!console.json) break;
-    std::string line = "{\"input\":";
-    embed::append_json(line, input);
-    line += ",\"error\":";
-    embed::append_json(line, error);
-    console.print(line + "}\n");
-  }
-  return console.end_items(report.succeeded + report.failed);
+  return run_items(*engine, *source, sink, {}, stop, console, [&](const embed::JobReport&) {
+    print_hits(sink, query, static_cast<std::size_t>(options.top), console);
+  });
 }
 
 }  // namespace

@@ -88,9 +88,7 @@ Command declare_tokenize(CLI::App& root) {
   auto options = std::make_shared<Options>();
   Flags flags(*app);
   flags.list("TEXT", options->texts, "texts (after -- when one begins with a dash)");
-  flags.text("--input", options->input,
-             "a file of texts: .txt (a text a line), .jsonl (objects with \"text\"), - (stdin)");
-  flags.choice("--text-format", options->format, embed::parse_text_format, "of --input: auto, txt, jsonl");
+  declare_texts(flags, "--input", options->input, options->format);
   flags.number("--context-length", options->context_length, 2, 1 << 20,
                "cut texts to so many tokens; default: the model's");
   declare_common(*app, options->common);

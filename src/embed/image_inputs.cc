@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <set>
 
 #include "base/strings.h"
 #include "tandem/error.h"
@@ -23,42 +24,62 @@ Item failed_item(std::string path, Code code, std::string message) {
   return {Kind::image, std::move(path), ItemError{code, std::move(message)}};
 }
 
-using FolderId = std::pair<dev_t, ino_t>;
+class Walk {
+ public:
+  explicit Walk(Listing& found) : found_(found) {}
 
-// `above` holds the folders on the way here: a link back to one of them would never end.
-void walk(const std::string& folder, std::vector<FolderId>& above, std::vector<Item>& found) {
-  struct stat info {};
-  DIR* open = ::stat(folder.c_str(), &info) == 0 ? ::opendir(folder.c_str()) : nullptr;
-  if (open == nullptr) {
-    found.push_back(
-        failed_item(folder, Code::io_error, cat("cannot read folder ", folder, ": ", std::strerror(errno))));
-    return;
-  }
-  const FolderId id{info.st_dev, info.st_ino};
-  std::vector<std::string> folders;
-  if (std::find(above.begin(), above.end(), id) == above.end()) {
-    for (const dirent* entry = ::readdir(open); entry != nullptr; entry = ::readdir(open)) {
-      const std::string_view name = entry->d_name;
-      if (name == "." || name == "..") continue;
-      std::string path = cat(folder, folder.ends_with('/') ? "" : "/", name);
-      bool is_folder = entry->d_type == DT_DIR;
-      // Links, and file systems that do not say what an entry is.
-      if (entry->d_type == DT_LNK || entry->d_type == DT_UNKNOWN) {
-        struct stat target {};
-        is_folder = ::stat(path.c_str(), &target) == 0 && S_ISDIR(target.st_mode);
-      }
-      if (is_folder) {
-        folders.push_back(std::move(path));
-      } else if (has_image_extension(name)) {
-        found.push_back(image_item(std::move(path)));
+  void run(const std::string& folder) {
+    // Links last: a folder keeps its own path, and what a link leads to may have been read by then.
+    std::vector<std::string> links{folder};
+    while (!links.empty()) {
+      std::sort(links.begin(), links.end());
+      folders_ = std::exchange(links, {});
+      std::reverse(folders_.begin(), folders_.end());
+      while (!folders_.empty()) {
+        const std::string next = std::move(folders_.back());
+        folders_.pop_back();
+        read(next, links);
       }
     }
   }
-  ::closedir(open);
-  above.push_back(id);
-  for (const auto& inner : folders) walk(inner, above, found);
-  above.pop_back();
-}
+
+ private:
+  // Pictures are found; folders and links to folders wait for their turn.
+  void read(const std::string& folder, std::vector<std::string>& links) {
+    struct stat info {};
+    DIR* open = ::stat(folder.c_str(), &info) == 0 ? ::opendir(folder.c_str()) : nullptr;
+    if (open == nullptr) {
+      found_.unreadable.emplace_back(folder, cat("cannot read folder ", folder, ": ", std::strerror(errno)));
+      return;
+    }
+    if (seen_.emplace(info.st_dev, info.st_ino).second) {
+      for (const dirent* entry = ::readdir(open); entry != nullptr; entry = ::readdir(open)) {
+        const std::string_view name = entry->d_name;
+        if (name != "." && name != "..") take(cat(folder, folder.ends_with('/') ? "" : "/", name), *entry, links);
+      }
+    }
+    ::closedir(open);
+  }
+
+  void take(std::string path, const dirent& entry, std::vector<std::string>& links) {
+    bool is_link = entry.d_type == DT_LNK, is_folder = entry.d_type == DT_DIR;
+    struct stat info {};
+    // File systems that do not say what an entry is.
+    if (entry.d_type == DT_UNKNOWN && ::lstat(path.c_str(), &info) == 0) is_link = S_ISLNK(info.st_mode);
+    if (is_link || entry.d_type == DT_UNKNOWN) {
+      is_folder = ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+    }
+    if (is_folder) {
+      (is_link ? links : folders_).push_back(std::move(path));
+    } else if (has_image_extension(entry.d_name)) {
+      found_.pictures.push_back(std::move(path));
+    }
+  }
+
+  Listing& found_;
+  std::vector<std::string> folders_;  // to be read, the next one last
+  std::set<std::pair<dev_t, ino_t>> seen_;
+};
 
 void expand_path(const std::string& path, std::vector<Item>& found) {
   struct stat info {};
@@ -114,10 +135,19 @@ bool has_image_extension(std::string_view path) {
   });
 }
 
+Listing list_pictures(const std::string& folder) {
+  Listing found;
+  Walk(found).run(folder);
+  std::sort(found.pictures.begin(), found.pictures.end());
+  std::sort(found.unreadable.begin(), found.unreadable.end());
+  return found;
+}
+
 std::vector<Item> list_folder(const std::string& folder) {
+  Listing listing = list_pictures(folder);
   std::vector<Item> found;
-  std::vector<FolderId> above;
-  walk(folder, above, found);
+  for (auto& path : listing.pictures) found.push_back(image_item(std::move(path)));
+  for (auto& [path, why] : listing.unreadable) found.push_back(failed_item(path, Code::io_error, std::move(why)));
   std::sort(found.begin(), found.end(), [](const Item& a, const Item& b) { return a.input < b.input; });
   if (found.empty()) {
     found.push_back(

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "embed/item.h"
@@ -14,8 +15,18 @@ namespace tandem::embed {
 /// .jpg .jpeg .png .webp .bmp .gif, in any case.
 bool has_image_extension(std::string_view path);
 
-/// All pictures below a folder, by extension, sorted by path as bytes; links to folders are followed, circles are not.
-/// A subfolder that cannot be read, and a folder without pictures, is an item with its error.
+/// What lies below a folder.
+struct Listing {
+  std::vector<std::string> pictures;                            ///< by extension, sorted by path as bytes
+  std::vector<std::pair<std::string, std::string>> unreadable;  ///< folders, each with the reason; sorted alike
+};
+
+/// Every folder is read once, whatever links lead to it (to a folder above, or to one another): by its own path where
+/// it lies below, else by the first of the links in the order of their paths. So a listing is never longer than what is
+/// on the disk.
+Listing list_pictures(const std::string& folder);
+
+/// The same as items. A subfolder that cannot be read, and a folder without pictures, is an item with its error.
 std::vector<Item> list_folder(const std::string& folder);
 
 /// Arguments in their order. A path that exists is a file (any extension) or a folder; otherwise it may be a pattern

@@ -266,19 +266,6 @@ void check_templates(const ClassifyBody& body, const BodyLimits& limits) {
   if (body.images.empty()) wrong("image", "no picture: give \"image\" as a data URI or base64, or a list \"images\"");
 }
 
-/// Labels of a form or a query: a line each, else commas between them. Blanks around a label are not part of it.
-void split_labels(std::string_view text, std::vector<std::string>& labels) {
-  const char separator = text.find('\n') != std::string_view::npos ? '\n' : ',';
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find(separator), text.size());
-    std::string_view label = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    while (!label.empty() && std::isspace(static_cast<unsigned char>(label.front()))) label.remove_prefix(1);
-    while (!label.empty() && std::isspace(static_cast<unsigned char>(label.back()))) label.remove_suffix(1);
-    if (!label.empty()) labels.emplace_back(label);
-  }
-}
-
 std::size_t number_of(std::string_view text, const std::string& param) {
   std::size_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -296,7 +283,9 @@ EncodedImage copy_of(std::string_view bytes) {
 void add_form_field(std::string_view name, std::string_view data, ClassifyBody& body, const BodyLimits& limits) {
   if (name == "labels" || name == "label") {
     if (!body.labels) body.labels.emplace();
-    split_labels(checked_text(data, "labels", "labels", limits), *body.labels);
+    for (std::string& label : split_list(checked_text(data, "labels", "labels", limits))) {
+      body.labels->push_back(std::move(label));
+    }
   } else if (name == "template" || name == "templates") {
     if (!body.templates) body.templates.emplace();
     body.templates->push_back(checked_text(data, "template", "templates", limits));
@@ -336,9 +325,9 @@ std::size_t max_values(const BodyLimits& limits) noexcept {
          static_cast<std::size_t>(limits.max_label_texts) * kOneLabel;
 }
 
-std::size_t parse_bytes(std::string_view body) noexcept {
+std::size_t parse_bytes(std::string_view body, const BodyLimits& limits) noexcept {
   constexpr std::size_t kEntry = 20;  // two words on simdjson's tape, one index
-  return body.size() / 3 * 8 + kEntry * (count_values(body) + 4);
+  return body.size() / 3 * 8 + kEntry * std::min(count_values(body) + 4, max_values(limits));
 }
 
 bool is_image_uri(std::string_view text) noexcept {

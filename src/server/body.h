@@ -21,8 +21,8 @@ struct BodyLimits {
 
 /// The most memory that parsing a JSON body takes beside the body itself, what is made of it included: every string
 /// once more with its length (5/3 of the body), the values made (1), and 20 bytes for each bracket, comma, colon and
-/// value. A form or a picture takes less.
-std::size_t parse_bytes(std::string_view body) noexcept;
+/// value, of which no more than max_values() are parsed. A form or a picture takes less.
+std::size_t parse_bytes(std::string_view body, const BodyLimits& limits) noexcept;
 
 /// Brackets, commas, colons and values that a JSON body may have: far more than the other limits let a request use, and
 /// few enough that lists of tiny numbers cannot fill the memory.

@@ -1,10 +1,9 @@
 // POST /classify: zero-shot labels of pictures; GET /labels: the labels used where none are named.
 #include <algorithm>
-#include <cmath>
-#include <numeric>
 
 #include "base/strings.h"
 #include "server/routes.h"
+#include "tandem/zero_shot.h"
 
 namespace tandem::server {
 namespace {
@@ -20,34 +19,17 @@ struct Work {
   const std::vector<std::string>* signs = nullptr;  // of the default labels
 };
 
-/// logits = scale x cosine, softmax over all labels, the best `top` of them.
 void append_scores(const std::vector<float>& image, const Work& work, std::string& out) {
-  const LabelSet& set = *work.labels;
-  const std::size_t count = set.labels.size(), dim = image.size();
-  if (set.vectors.size() != count * dim) throw Error(Code::internal, "labels and pictures have different sizes");
-  std::vector<float> logits(count);
-  for (std::size_t label = 0; label < count; ++label) {
-    const float* vector = &set.vectors[label * dim];
-    logits[label] = static_cast<float>(work.logit_scale) * std::inner_product(image.begin(), image.end(), vector, 0.0f);
-  }
-  const float largest = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - largest);
-  std::vector<std::size_t> order(count);
-  std::iota(order.begin(), order.end(), 0);
-  const std::size_t top = work.top == 0 ? count : std::min(work.top, count);
-  std::partial_sort(
-      order.begin(), order.begin() + static_cast<std::ptrdiff_t>(top), order.end(),
-      [&](std::size_t a, std::size_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
   out += "{\"labels\":[";
-  for (std::size_t i = 0; i < top; ++i) {
-    const std::size_t label = order[i];
-    out += cat(i > 0 ? "," : "", "{\"label\":", json_string(set.labels[label]), ",\"probability\":");
-    append_number(static_cast<float>(std::exp(static_cast<double>(logits[label]) - largest) / sum), out);
+  bool first = true;
+  for (const LabelScore& score : score_labels(image, *work.labels, work.logit_scale, work.top)) {
+    out += cat(first ? "" : ",", "{\"label\":", json_string(work.labels->labels[score.label]), ",\"probability\":");
+    first = false;
+    append_number(score.probability, out);
     out += ",\"logit\":";
-    append_number(logits[label], out);
-    if (work.signs && label < work.signs->size() && !(*work.signs)[label].empty()) {
-      out += cat(",\"emoji\":", json_string((*work.signs)[label]));
+    append_number(score.logit, out);
+    if (work.signs && score.label < work.signs->size() && !(*work.signs)[score.label].empty()) {
+      out += cat(",\"emoji\":", json_string((*work.signs)[score.label]));
     }
     out += '}';
   }

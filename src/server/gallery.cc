@@ -1,13 +1,11 @@
 #include "server/gallery.h"
 
 #include <algorithm>
-#include <array>
-#include <cctype>
 #include <fstream>
 #include <mutex>
-#include <nlohmann/json.hpp>
 
 #include "base/strings.h"
+#include "embed/image_inputs.h"
 
 namespace tandem::server {
 namespace {
@@ -15,13 +13,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::uintmax_t kMaxFileBytes = std::uintmax_t{64} << 20;
-
-bool is_picture(const fs::path& path) {
-  std::string end = path.extension().string();
-  std::transform(end.begin(), end.end(), end.begin(), [](unsigned char c) { return std::tolower(c); });
-  constexpr std::array kEnds = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"};
-  return std::find(kEnds.begin(), kEnds.end(), end) != kEnds.end();
-}
 
 /// By the first bytes, not the name: browsers are told not to guess.
 std::string media_type(std::string_view bytes) {
@@ -36,18 +27,11 @@ std::string media_type(std::string_view bytes) {
 }  // namespace
 
 Gallery::Gallery(const fs::path& folder, std::size_t most) {
-  std::error_code error;
-  fs::recursive_directory_iterator at(folder, fs::directory_options::skip_permission_denied, error);
-  if (error) {
-    throw Error(Code::not_found,
-                cat("gallery ", folder.string(), ": ", error.message(), "; name a folder of pictures"));
+  const embed::Listing listing = embed::list_pictures(folder.string());
+  if (!listing.unreadable.empty() && listing.unreadable.front().first == folder.string()) {
+    throw Error(Code::not_found, cat("gallery: ", listing.unreadable.front().second, "; name a folder of pictures"));
   }
-  for (; at != fs::recursive_directory_iterator(); at.increment(error)) {
-    if (error) break;
-    std::error_code ignored;
-    if (at->is_regular_file(ignored) && is_picture(at->path())) paths_.push_back(at->path());
-  }
-  std::sort(paths_.begin(), paths_.end());
+  paths_.assign(listing.pictures.begin(), listing.pictures.end());
   if (paths_.size() > most) {
     left_out_ = paths_.size() - most;
     paths_.resize(most);
@@ -113,23 +97,6 @@ std::pair<std::string, std::string> Gallery::read(std::size_t id) const {
   if (type.empty())
     throw Error(Code::unsupported, cat("picture ", id, " of the gallery is no picture that browsers show"));
   return {std::move(bytes), std::move(type)};
-}
-
-DemoNames read_demo_names(const fs::path& folder) {
-  const fs::path path = folder / "names.json";
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error(Code::not_found, cat(path.string(), " is missing: it holds the demo model's labels"));
-  DemoNames demo;
-  try {
-    const nlohmann::json about = nlohmann::json::parse(file);
-    for (const auto& entry : about.at("emoji")) {
-      demo.names.push_back(entry.at("name"));
-      demo.signs.push_back(entry.value("emoji", ""));
-    }
-  } catch (const nlohmann::json::exception& error) {
-    throw Error(Code::bad_data, cat(path.string(), ": ", error.what()));
-  }
-  return demo;
 }
 
 }  // namespace tandem::server

@@ -24,7 +24,7 @@ class Gallery {
     float score = 0;
   };
 
-  /// Lists the pictures below `folder` by extension, sorted by path, at most `most` of them. A folder that cannot be
+  /// Lists the pictures below `folder` as embed::list_pictures() does, at most `most` of them. A folder that cannot be
   /// read throws not_found.
   Gallery(const std::filesystem::path& folder, std::size_t most);
 
@@ -58,14 +58,5 @@ class Gallery {
   std::vector<std::size_t> ids_;             ///< of the index's rows
   std::size_t failed_ = 0;
 };
-
-/// Labels of the bundled demo model: what names.json beside its weights says.
-struct DemoNames {
-  std::vector<std::string> names;
-  std::vector<std::string> signs;  ///< the emoji itself, beside each name; may be empty
-};
-
-/// Reads <folder>/names.json; throws not_found or bad_data.
-DemoNames read_demo_names(const std::filesystem::path& folder);
 
 }  // namespace tandem::server

@@ -1,9 +1,9 @@
 #include "server/labels.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/strings.h"
+#include "tandem/zero_shot.h"
 
 namespace tandem::server {
 namespace {
@@ -17,35 +17,23 @@ std::string key_of(const std::vector<std::string>& labels, const std::vector<std
   return key;
 }
 
-std::string filled(const std::string& frame, const std::string& label) {
-  std::string text;
-  std::size_t at = 0;
-  for (std::size_t hole; (hole = frame.find("{}", at)) != std::string::npos; at = hole + 2) {
-    text.append(frame, at, hole - at);
-    text += label;
-  }
-  return text.append(frame, at);
-}
-
-void scale_to_unit(float* vector, std::size_t size) {
-  double sum = 0;
-  for (std::size_t i = 0; i < size; ++i) sum += static_cast<double>(vector[i]) * vector[i];
-  const float scale = sum > 0 ? static_cast<float>(1 / std::sqrt(sum)) : 0.0f;
-  for (std::size_t i = 0; i < size; ++i) vector[i] *= scale;
-}
-
 }  // namespace
 
 struct LabelCache::Job {
-  std::string key;
-  std::vector<std::string> templates;
-  std::shared_ptr<LabelSet> set = std::make_shared<LabelSet>();
+  Job(std::string k, const std::vector<std::string>& labels, std::vector<std::string> t)
+      : key(std::move(k)), templates(std::move(t)), average(labels, templates.size()) {}
+
+  const std::string key;
+  const std::vector<std::string> templates;
+  LabelAverager average;
   std::size_t next = 0;                                  // text to be submitted: label * templates + template
-  std::size_t taken = 0;                                 // texts whose vectors are in the sum
   std::vector<std::pair<CancelFlag, OnLabels>> waiting;  // guarded by the cache's mutex
 
   std::size_t frames() const { return std::max<std::size_t>(templates.size(), 1); }
-  std::size_t count() const { return set->labels.size() * frames(); }
+  std::string text(std::size_t at) const {
+    const std::string& label = average.labels()[at / frames()];
+    return templates.empty() ? label : fill_template(templates[at % frames()], label);
+  }
 };
 
 LabelCache::LabelCache(Submit submit, std::size_t max_bytes, std::size_t portion)
@@ -77,10 +65,7 @@ void LabelCache::get(const std::vector<std::string>& labels, const std::vector<s
       ++hits_;
       return;
     } else {
-      job = std::make_shared<Job>();
-      job->key = key;
-      job->templates = templates;
-      job->set->labels = labels;
+      job = std::make_shared<Job>(key, labels, templates);
       job->waiting.emplace_back(std::move(cancel), std::move(on_labels));
       running_.emplace(std::move(key), job);
       ++misses_;
@@ -98,16 +83,13 @@ void LabelCache::next_portion(const std::shared_ptr<Job>& job) {
     const std::lock_guard lock(mutex_);
     const bool wanted = std::any_of(job->waiting.begin(), job->waiting.end(),
                                     [](const auto& one) { return !one.first || !one.first->load(); });
-    if (!wanted) job->next = job->count() + 1;
+    if (!wanted) job->next = job->average.wanted() + 1;
   }
-  if (job->next > job->count()) return finish(job, ItemError{Code::cancelled, "the client has gone"});
+  const std::size_t count = job->average.wanted();
+  if (job->next > count) return finish(job, ItemError{Code::cancelled, "the client has gone"});
   Request request;
-  const std::size_t end = std::min(job->next + portion_, job->count());
-  for (; job->next < end; ++job->next) {
-    const std::string& label = job->set->labels[job->next / job->frames()];
-    request.texts.emplace_back(job->templates.empty() ? label
-                                                      : filled(job->templates[job->next % job->frames()], label));
-  }
+  const std::size_t end = std::min(job->next + portion_, count);
+  for (; job->next < end; ++job->next) request.texts.emplace_back(job->text(job->next));
   try {
     submit_(std::move(request), [self = shared_from_this(), job](std::variant<Response, ItemError> result) {
       try {
@@ -125,23 +107,18 @@ void LabelCache::next_portion(const std::shared_ptr<Job>& job) {
 
 void LabelCache::take_portion(const std::shared_ptr<Job>& job, std::variant<Response, ItemError> result) {
   if (const auto* error = std::get_if<ItemError>(&result)) return finish(job, *error);
-  LabelSet& set = *job->set;
   for (const Embedding& text : std::get<Response>(result).texts) {
-    const std::size_t label = job->taken++ / job->frames();
     if (text.error) {
+      const std::size_t label = job->average.taken() / job->frames();
       return finish(job, ItemError{text.error->code, cat("labels[", label, "]: ", text.error->message)});
     }
-    const std::size_t dim = text.values.size();
-    set.vectors.resize(set.labels.size() * dim);
-    for (std::size_t i = 0; i < dim; ++i) set.vectors[label * dim + i] += text.values[i];
+    job->average.add(text.values);
   }
-  if (job->taken < job->next) return finish(job, ItemError{Code::internal, "the engine answered too few texts"});
-  if (job->next < job->count()) return next_portion(job);
-  if (job->frames() > 1) {  // one unit vector needs no second scaling, and stays the same bits
-    const std::size_t dim = set.vectors.size() / set.labels.size();
-    for (std::size_t label = 0; label < set.labels.size(); ++label) scale_to_unit(&set.vectors[label * dim], dim);
+  if (job->average.taken() < job->next) {
+    return finish(job, ItemError{Code::internal, "the engine answered too few texts"});
   }
-  finish(job, std::shared_ptr<const LabelSet>(job->set));
+  if (job->next < job->average.wanted()) return next_portion(job);
+  finish(job, std::make_shared<const LabelSet>(std::move(job->average).take()));
 }
 
 void LabelCache::finish(const std::shared_ptr<Job>& job, const LabelResult& result) {

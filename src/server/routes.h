@@ -35,8 +35,9 @@ inline constexpr std::size_t kInlineBytes = 32 << 10;
 /// counted; afterwards what was made of the body stands for it.
 template <class Parse>
 auto take_body(const Service& service, Call& call, Parse parse) {
-  const Extra counted(call.memory, parse_bytes(call.body), "parsing the body");
-  auto made = parse(service.body_limits());
+  const BodyLimits limits = service.body_limits();
+  const Extra counted(call.memory, parse_bytes(call.body, limits), "parsing the body");
+  auto made = parse(limits);
   call.body = {};
   return made;
 }

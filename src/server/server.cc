@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "base/strings.h"
+#include "server/descriptors.h"
 #include "server/http.h"
 
 namespace tandem::server {
@@ -109,9 +110,17 @@ bool Server::ready() const {
   return impl_->service.ready();
 }
 
-int run(const ServerOptions& options) {
+int run(const ServerOptions& wanted) {
   const BlockedSignals signals;
+  const std::size_t descriptors = raise_descriptor_limit();
+  ServerOptions options = wanted;
+  options.max_connections = connections_within(descriptors, wanted.max_connections);
   Server server(options);
+  if (options.max_connections < wanted.max_connections) {
+    server.impl_->announce(cat("warning: at most ", options.max_connections, " connections at once, not ",
+                               wanted.max_connections, ": the system's hard limit of open files is ", descriptors,
+                               "; raise it (ulimit -Hn, LimitNOFILE), or give --max-connections"));
+  }
   server.start();
   while (!signals.wait(std::chrono::milliseconds(200))) {
     if (server.impl_->service.state() == State::failed) {

@@ -90,7 +90,8 @@ class Server {
 };
 
 /// Serves until SIGTERM or SIGINT, drains, and returns 0 (a second signal ends the draining). Throws what start()
-/// throws, and the loader's Error when the model cannot be loaded.
+/// throws, and the loader's Error when the model cannot be loaded. Raises the process's limit of open files as far as
+/// the system allows, and takes fewer connections, saying so, where that is not enough.
 int run(const ServerOptions& options);
 
 }  // namespace tandem::server

@@ -6,6 +6,8 @@
 #include <optional>
 
 #include "base/strings.h"
+#include "hub/demo_names.h"
+#include "tandem/zero_shot.h"
 
 namespace tandem::server {
 namespace {
@@ -86,7 +88,7 @@ void Service::load() {
     Defaults defaults;
     if (encoder->info().knows_photographs) defaults.templates.emplace_back(kPhotoTemplate);
     if (!encoder->info().knows_photographs && !options_.demo_folder.empty()) {
-      DemoNames demo = read_demo_names(options_.demo_folder);
+      hub::DemoNames demo = hub::read_demo_names(options_.demo_folder);
       defaults.labels = std::move(demo.names);
       defaults.signs = std::move(demo.signs);
     }

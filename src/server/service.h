@@ -22,9 +22,6 @@ namespace tandem::server {
 enum class State { loading, ready, draining, failed };
 const char* to_string(State state) noexcept;
 
-/// The template of models that know photographs, where a request names none: what `tandem classify` uses as well.
-inline constexpr const char* kPhotoTemplate = "a photo of a {}";
-
 /// Labels and templates used where a request names none.
 struct Defaults {
   std::vector<std::string> labels, signs, templates;

@@ -32,15 +32,16 @@ class Answer:
 
 
 class Served:
-    """The process; `wait` None: return as soon as it listens, else wait until it is ready for so many seconds."""
+    """The process; `wait` None: return as soon as it listens, else wait until it is ready for so many seconds. `before`
+    is called in the new process first."""
 
-    def __init__(self, *args, model=TINY, wait=120):
+    def __init__(self, *args, model=TINY, wait=120, before=None):
         self.folder = tempfile.TemporaryDirectory()
         port_file = pathlib.Path(self.folder.name) / "port"
         self.log = open(pathlib.Path(self.folder.name) / "log", "w+")
         self.model = str(model)
         command = [BINARY, "serve", "--model", self.model, "--port", "0", "--port-file", port_file, *map(str, args)]
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, preexec_fn=before)
         end = time.time() + 60
         while not port_file.exists():
             assert self.process.poll() is None and time.time() < end, "it does not listen: " + self.said()

@@ -288,6 +288,18 @@ def test_preprocess_gives_pillows_pixels(tandem, tiny, tmp_path):
         assert numpy.array_equal(arrays[str(path)], wanted), path
 
 
+def test_preprocess_keeps_the_formats_own_name_free(tandem, tiny, tmp_path):
+    (tmp_path / "__metadata__").write_bytes(picture(tmp_path / "b.png").read_bytes())
+    ran = tandem("preprocess", "--model", tiny, "--json", "--output", "p.safetensors", "__metadata__", "./__metadata__",
+                 "b.png", cwd=tmp_path)
+    assert ran.code == 3
+    assert ["error" in row for row in ran.rows] == [True, False, False]
+    assert "./__metadata__" in ran.rows[0]["error"]["message"]
+    with open(tmp_path / "p.safetensors", "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    assert set(header) == {"__metadata__", "./__metadata__", "b.png"} and "reference" in header["__metadata__"]
+
+
 def test_preprocess_feeds_bench_what_embed_sees(tandem, tiny, pictures, tmp_path):
     one, _, two = pictures
     tandem("preprocess", "--model", tiny, "--output", tmp_path / "p.safetensors", one, two)

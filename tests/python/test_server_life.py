@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import pathlib
 import random
+import resource
 import signal
 import socket
 import subprocess
@@ -46,6 +47,28 @@ def test_it_listens_on_this_machine_only():
         port = f"{server.port:04X}"
         listening = [line.split()[1] for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"]
         assert [one for one in listening if one.endswith(":" + port)] == ["0100007F:" + port]
+
+
+def limit_files(soft, hard):
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_the_limit_of_open_files_is_raised():
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with Served("--max-connections", 100, before=limit_files(64, min(hard, 2048))) as server:
+        clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(90)]
+        assert server.get("/health").status == 200
+        assert "open files" not in server.said()
+        for client in clients:
+            client.close()
+    with Served(before=limit_files(64, 400)) as server:
+        assert "at most 272 connections at once, not 12000: the system's hard limit of open files is 400" in server.said()
+        clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(272)]
+        late = socket.create_connection(("127.0.0.1", server.port))
+        assert late.recv(1000).startswith(b"HTTP/1.1 503")
+        for client in clients:
+            client.close()
+        assert server.embed("still here")
 
 
 def test_sigterm_lets_work_finish():

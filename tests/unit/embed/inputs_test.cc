@@ -2,10 +2,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <limits>
 
+#include "base/strings.h"
 #include "embed/image_inputs.h"
 #include "embed/json_text.h"
 #include "embed/text_inputs.h"
@@ -141,6 +143,31 @@ TEST_F(InputsTest, FoldersAreSearchedBelowAndSorted) {
   EXPECT_EQ(source.total(), 7U);
   EXPECT_EQ(names(all(source)),
             (Names{f + "a.webp", f + "a/z.JPEG", f + "b.png", f + "c.PnG", f + "d.gif", f + "e.bmp", f + "f.jpg"}));
+}
+
+TEST_F(InputsTest, AFolderIsReadOnceWhateverLinksLeadToIt) {
+  // Without that, thirty folders with two links each, from one to the next, hold 2^30 pictures.
+  for (int i = 0; i < 30; ++i) {
+    write(cat("tree/", i, "/p.png"), "x");
+    fs::create_directory_symlink(folder_ / "tree" / cat((i + 1) % 30), folder_ / "tree" / cat(i) / "one");
+    fs::create_directory_symlink(folder_ / "tree" / cat((i + 1) % 30), folder_ / "tree" / cat(i) / "two");
+  }
+  const auto found = names(list_folder(at("tree")));
+  ASSERT_EQ(found.size(), 30u);
+  for (int i = 0; i < 30; ++i) EXPECT_EQ(std::count(found.begin(), found.end(), at(cat("tree/", i, "/p.png"))), 1) << i;
+
+  // Elsewhere: by the first link, whose target has links of its own.
+  write("elsewhere/p.png", "x");
+  write("further/q.png", "x");
+  fs::create_directory_symlink(folder_ / "further", folder_ / "elsewhere" / "more");
+  fs::create_directory(at("links"));
+  fs::create_directory_symlink(folder_ / "elsewhere", folder_ / "links" / "b");
+  fs::create_directory_symlink(folder_ / "elsewhere", folder_ / "links" / "a");
+  fs::create_symlink(folder_ / "gone", folder_ / "links" / "dangling");
+  write("links/real/r.png", "x");
+  fs::create_directory_symlink(folder_ / "links" / "real", folder_ / "links" / "aa");
+  EXPECT_EQ(names(list_folder(at("links"))),
+            (Names{at("links/a/more/q.png"), at("links/a/p.png"), at("links/real/r.png")}));
 }
 
 TEST_F(InputsTest, ArgumentsKeepTheirOrderAndWhatIsMissingIsAnItem) {

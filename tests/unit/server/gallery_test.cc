@@ -78,17 +78,5 @@ TEST_F(GalleryTest, FindsTheNearestWhateverTheOrder) {
   EXPECT_EQ(hits[1].id, 2u);
 }
 
-TEST_F(GalleryTest, ReadsTheDemosNames) {
-  write("names.json", R"({"sheet":"x","emoji":[{"emoji":"❤️","name":"red heart","class":0},{"name":"rain"}]})");
-  const DemoNames demo = read_demo_names(folder);
-  EXPECT_EQ(demo.names, (std::vector<std::string>{"red heart", "rain"}));
-  EXPECT_EQ(demo.signs, (std::vector<std::string>{"❤️", ""}));
-  write("names.json", "{");
-  EXPECT_THROW(read_demo_names(folder), Error);
-  write("names.json", R"({"emoji":[1]})");
-  EXPECT_THROW(read_demo_names(folder), Error);
-  EXPECT_THROW(read_demo_names(folder / "below"), Error);
-}
-
 }  // namespace
 }  // namespace tandem::server

@@ -1,6 +1,7 @@
 // HTTP itself: heads, bodies, limits, and clients that misbehave.
 #include <sys/resource.h>
 
+#include "server/descriptors.h"
 #include "unit/server/served.h"
 
 namespace tandem::server {
@@ -234,6 +235,20 @@ TEST_F(ServerTest, OutOfDescriptorsItWaitsAndGoesOn) {
   EXPECT_EQ(Client(server->port()).get("/health").status, 200);
   const std::lock_guard lock(mutex);
   EXPECT_EQ(said.find("Too many open files"), said.rfind("Too many open files"));  // once, not at every try
+}
+
+TEST(Descriptors, TheSoftLimitIsRaisedAndBoundsConnections) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const FewDescriptors few(200);
+  EXPECT_EQ(raise_descriptor_limit(), before.rlim_max);
+  rlimit now{};
+  getrlimit(RLIMIT_NOFILE, &now);
+  EXPECT_EQ(now.rlim_cur, before.rlim_max);
+  EXPECT_EQ(connections_within(20'000, 12'000), 12'000);
+  EXPECT_EQ(connections_within(4096, 12'000), 4096 - 128);
+  EXPECT_EQ(connections_within(64, 12'000), 32);
+  EXPECT_EQ(connections_within(0, 12'000), 1);
 }
 
 TEST_F(ServerTest, SlowClientsAreClosed) {

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <deque>
 
+#include "tandem/zero_shot.h"
+
 namespace tandem::server {
 namespace {
 
@@ -150,6 +152,54 @@ TEST(LabelCache, KeepsWithinItsBytes) {
   Caller last;
   cache->get({"label 9"}, {}, nullptr, last.take());
   EXPECT_EQ(cache->hits(), 1u);
+}
+
+TEST(ZeroShot, TemplatesAreFilledAtEveryPlace) {
+  EXPECT_EQ(fill_template("a {} and {}!", "cat"), "a cat and cat!");
+  EXPECT_EQ(fill_template("{}", "{}"), "{}");
+  EXPECT_EQ(fill_template("none", "cat"), "none");
+  EXPECT_EQ(fill_template("", "cat"), "");
+}
+
+TEST(ZeroShot, AveragesAsTheDefinitionSays) {
+  LabelAverager average({"a", "b"}, 2);
+  EXPECT_EQ(average.wanted(), 4u);
+  average.add(std::vector<float>{1, 0});
+  average.add(std::vector<float>{0, 1});
+  average.add(std::vector<float>{0.6F, 0.8F});
+  EXPECT_THROW(LabelAverager(average).take(), Error);  // one is missing
+  EXPECT_THROW(LabelAverager(average).add(std::vector<float>{1, 0, 0}), Error);
+  EXPECT_THROW(LabelAverager(average).add(std::vector<float>{-0.6F, -0.8F}), Error);  // nothing is left
+  average.add(std::vector<float>{0.6F, 0.8F});
+  EXPECT_THROW(average.add(std::vector<float>{1, 0}), Error);
+  const LabelSet set = std::move(average).take();
+  ASSERT_EQ(set.vectors.size(), 4u);
+  EXPECT_FLOAT_EQ(set.vectors[0], std::sqrt(0.5F));
+  EXPECT_FLOAT_EQ(set.vectors[1], std::sqrt(0.5F));
+  EXPECT_FLOAT_EQ(set.vectors[2], 0.6F);
+  EXPECT_FLOAT_EQ(set.vectors[3], 0.8F);
+}
+
+TEST(ZeroShot, ScoresAreASoftmaxBestFirst) {
+  const LabelSet set{{"x", "y", "same", "far"}, {1, 0, 0, 1, 0, 1, -1, 0}};
+  const std::vector<float> image{0.6F, 0.8F};
+  const auto all = score_labels(image, set, 10);
+  ASSERT_EQ(all.size(), 4u);
+  const double logits[] = {6, 8, 8, -6};
+  double sum = 0;
+  for (const double logit : logits) sum += std::exp(logit - 8);
+  const std::size_t order[] = {1, 2, 0, 3};  // equal ones as they were given
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(all[i].label, order[i]);
+    EXPECT_FLOAT_EQ(all[i].logit, static_cast<float>(logits[order[i]]));
+    EXPECT_NEAR(all[i].probability, std::exp(logits[order[i]] - 8) / sum, 1e-6);
+  }
+  const auto best = score_labels(image, set, 10, 2);
+  ASSERT_EQ(best.size(), 2u);
+  EXPECT_EQ(best[1].label, 2u);
+  EXPECT_EQ(best[1].probability, all[1].probability);             // of all labels, not of those shown
+  EXPECT_EQ(score_labels(image, set, 1e4)[0].probability, 0.5F);  // no overflow
+  EXPECT_THROW(score_labels(std::vector<float>{1, 0, 0}, set, 10), Error);
 }
 
 }  // namespace
