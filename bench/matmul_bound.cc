@@ -36,13 +36,17 @@ struct Product {
   DType type;
 };
 
-std::vector<Product> products(const model::BlockStore& blocks, std::int64_t rows, std::int64_t count, DType type) {
+/// The weights stay where they are between the passes: on the host all of them are resident.
+std::vector<Product> products(const model::BlockStore& blocks, Backend& backend, std::int64_t rows, std::int64_t count,
+                              DType type) {
   std::vector<Product> all;
   for (int i = 0; i + 1 < blocks.count(); ++i) {
-    const model::BlockWeights& b = blocks.block(i);
+    const model::HeldBlock held(blocks, i, backend);
+    const model::BlockWeights& b = *held;
     for (const model::Linear* w : {&b.qkv, &b.out, &b.fc1, &b.fc2}) all.push_back({rows, w->weight.get(), type});
   }
-  const model::BlockWeights& last = blocks.block(blocks.count() - 1);
+  const model::HeldBlock held(blocks, blocks.count() - 1, backend);
+  const model::BlockWeights& last = *held;
   all.push_back({rows, last.kv.weight.get(), type});
   for (const model::Linear* w : {&last.q, &last.out, &last.fc1, &last.fc2})
     all.push_back({count, w->weight.get(), type});
@@ -100,7 +104,7 @@ nlohmann::ordered_json measure(const Options& o) {
   const model::Config& c = m.config;
 
   const std::int64_t tokens = image ? c.vision.tokens() : o.text_length, rows = o.batch * tokens;
-  std::vector<Product> all = products(image ? *m.vision->blocks : *m.text->blocks, rows, o.batch, type);
+  std::vector<Product> all = products(image ? *m.vision->blocks : *m.text->blocks, *own, rows, o.batch, type);
   if (image) {
     all.push_back(
         {static_cast<std::int64_t>(o.batch) * c.vision.grid() * c.vision.grid(), m.vision->patch_embed.get(), type});
