@@ -9,7 +9,7 @@ JOBS ?= $(shell nproc)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev build serve test test-asan test-tsan fuzz tidy format format-check bench install clean
+.PHONY: help setup setup-dev build serve test test-asan test-tsan fuzz tidy format format-check bench gpu-bundle install clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,9 +62,14 @@ format-check: setup-dev ## fail where make format would change something
 bench: build ## time the engine on this machine; bench/README.md has the peers and the kernels
 	@build/tandem bench --model random:ViT-B-32 --what both --batch 32 $(ARGS)
 
+gpu-bundle: setup ## build-gpu-bundle/: program, CUDA library and GPU tests, to be carried to a machine with a GPU
+	@cmake --preset gpu-bundle
+	@cmake --build --preset gpu-bundle -j $(JOBS)
+	@tools/gpu_bundle.sh build-gpu build-gpu-bundle
+
 install: build ## bin/tandem, libtandem and the default model under PREFIX (/usr/local)
 	@cmake --build --preset release -j $(JOBS) --target libtandem
 	@cmake --install build --prefix $(PREFIX)
 
 clean: ## remove what the commands above built (not .venv)
-	rm -rf build build-asan build-tsan build-fuzz build-tidy build-dev
+	rm -rf build build-asan build-tsan build-fuzz build-tidy build-dev build-gpu build-gpu-bundle build-cuda-release

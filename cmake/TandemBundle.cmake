@@ -2,7 +2,11 @@
 # tandem_bundle collects copies under the names that the dynamic linker asks for.
 set(TANDEM_BUNDLE_DIR ${PROJECT_BINARY_DIR}/lib)
 set(TANDEM_BUNDLE_FILES)
-foreach(library DNNL::dnnl simdjson::simdjson deps::gomp)
+set(carried simdjson::simdjson deps::gomp)
+if(TANDEM_ONEDNN)
+  list(APPEND carried DNNL::dnnl)
+endif()
+foreach(library IN LISTS carried)
   get_target_property(aliased ${library} ALIASED_TARGET)
   if(aliased)
     set(library ${aliased})

@@ -4,6 +4,17 @@ set(TANDEM_CUDA AUTO CACHE STRING "Build libtandem_cuda.so: AUTO (where nvcc and
 set_property(CACHE TANDEM_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(TANDEM_HAS_CUDA OFF)
 
+# tandem_uses_cuda(target): a program or test that opens the CUDA library. It stands beside `tandem`, where the library is
+# found, and brings it up to date. Where the library is not built it only says so.
+function(tandem_uses_cuda target)
+  if(TARGET ${target})
+    set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+    if(TARGET tandem_cuda)
+      add_dependencies(${target} tandem_cuda)
+    endif()
+  endif()
+endfunction()
+
 if(TANDEM_CUDA STREQUAL AUTO AND (TANDEM_SANITIZE OR TANDEM_FUZZ OR CMAKE_CXX_COMPILER_ID STREQUAL Clang))
   return()
 endif()

@@ -46,8 +46,11 @@ target_link_libraries(deps_webp INTERFACE Threads::Threads m)
 tandem_codec(gif gif_lib.h gif)
 
 # oneDNN 3: PyPI's package, built against libgomp, or a folder that the caller names with -DDNNL_DIR=….
-find_package(dnnl 3.2 REQUIRED CONFIG
-  HINTS ${PROJECT_SOURCE_DIR}/.venv/lib/cmake/dnnl)
+option(TANDEM_ONEDNN "Multiply with oneDNN on processors with AMX (a library of 50 MB beside the program)" ON)
+if(TANDEM_ONEDNN)
+  find_package(dnnl 3.2 REQUIRED CONFIG
+    HINTS ${PROJECT_SOURCE_DIR}/.venv/lib/cmake/dnnl)
+endif()
 
 # The one OpenMP runtime. oneDNN needs this very file, so it is found by its run-time name and not through -fopenmp.
 find_library(TANDEM_GOMP libgomp.so.1 REQUIRED)

@@ -11,6 +11,7 @@ include(CMakePackageConfigHelpers)
 if(TARGET tandem)
   set_target_properties(tandem PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
   tandem_find_bundle(tandem lib ../${CMAKE_INSTALL_LIBDIR}/tandem)
+  tandem_uses_cuda(tandem)
   install(TARGETS tandem RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 

@@ -46,6 +46,16 @@ inline double cosine(std::span<const float> a, std::span<const float> b) {
   return ab / std::sqrt(aa * bb);
 }
 
+/// The cosine with the float32 reference that a precision promises for every vector.
+inline double least_cosine(Precision precision) {
+  switch (precision) {
+    case Precision::tf32: return 0.99999;
+    case Precision::fp16: return 0.9999;
+    case Precision::bf16: return 0.999;
+    default: return 0.999999;
+  }
+}
+
 /// Largest difference, as a share of the wanted vector's norm: what "max abs difference" means in docs/accuracy.
 inline double largest_difference(std::span<const float> got, std::span<const float> want) {
   double largest = 0, squares = 0;

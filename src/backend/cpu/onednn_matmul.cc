@@ -150,6 +150,10 @@ struct OneDnnMatmul::Impl {
   }
 };
 
+bool OneDnnMatmul::available() noexcept {
+  return true;
+}
+
 OneDnnMatmul::OneDnnMatmul(int threads) : impl_(std::make_unique<Impl>(threads)) {}
 OneDnnMatmul::~OneDnnMatmul() = default;
 

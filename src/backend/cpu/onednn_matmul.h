@@ -11,6 +11,10 @@ namespace tandem::backend::cpu {
 /// last. Used by one thread at a time; the OpenMP threads are its own caller's.
 class OneDnnMatmul {
  public:
+  /// Whether this build has oneDNN (-DTANDEM_ONEDNN).
+  static bool available() noexcept;
+
+  /// Throws unsupported where it has not.
   explicit OneDnnMatmul(int threads);
   ~OneDnnMatmul();
   OneDnnMatmul(const OneDnnMatmul&) = delete;

@@ -81,9 +81,10 @@ std::vector<CudaDevice> list_devices() {
     static_cast<void>(cudaDriverGetVersion(&driver));
     static_cast<void>(cudaRuntimeGetVersion(&runtime));
     const auto version = [](int v) { return cat(v / 1000, ".", v % 1000 / 10); };
+    if (driver == 0) throw Error(Code::unsupported, "no NVIDIA driver was found: install one, or use --device cpu");
     throw Error(Code::unsupported,
-                cat("CUDA: ", cudaGetErrorString(found), " (driver for ", driver == 0 ? "none" : version(driver),
-                    ", this build for ", version(runtime), "): install a newer driver, or use --device cpu"));
+                cat("CUDA: ", cudaGetErrorString(found), " (driver for ", version(driver), ", this build for ",
+                    version(runtime), "): install a newer driver, or use --device cpu"));
   }
   std::vector<CudaDevice> out;
   for (int i = 0; i < count; ++i) {
