@@ -5,6 +5,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 namespace tandem {
 namespace {
@@ -31,7 +32,7 @@ struct Loop {
       }
       lock.lock();
       if (!thrown) continue;
-      if (!failure || i < failed_at) failure = thrown, failed_at = i;
+      if (!failure || i < failed_at) failure = std::move(thrown), failed_at = i;
       next = count;
     }
   }
@@ -55,7 +56,10 @@ void parallel_for(ThreadPool* pool, int helpers, std::size_t count, const std::f
   std::unique_lock lock(loop->mutex);
   loop->work(lock);
   loop->done.wait(lock, [&] { return loop->running == 0; });
-  if (loop->failure) std::rethrow_exception(loop->failure);
+  // Taken out: a helper that comes late destroys the loop, and must not hold what the caller looks at.
+  const std::exception_ptr failure = std::exchange(loop->failure, nullptr);
+  lock.unlock();
+  if (failure) std::rethrow_exception(failure);
 }
 
 }  // namespace tandem

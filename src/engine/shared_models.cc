@@ -29,7 +29,11 @@ std::string key_of(const model::ModelFiles& files, const std::string& hash, cons
 
 std::shared_ptr<SharedModels::Entry> SharedModels::entry(const std::string& key) {
   const std::lock_guard lock(mutex_);
-  std::erase_if(entries_, [](const auto& e) { return e.second.use_count() == 1 && e.second->model.expired(); });
+  std::erase_if(entries_, [](const auto& e) {
+    if (e.second.use_count() > 1) return false;  // somebody loads, or looks whether it is there
+    const std::lock_guard last(e.second->loading);
+    return e.second->model.expired();
+  });
   auto& found = entries_[key];
   if (!found) found = std::make_shared<Entry>();
   return found;
