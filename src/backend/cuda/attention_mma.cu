@@ -7,6 +7,7 @@
 // 2023).
 #include <cmath>
 
+#include "backend/cuda/async_copy.cuh"
 #include "backend/cuda/attention.cuh"
 #include "backend/cuda/kernels.h"
 
@@ -24,24 +25,7 @@ constexpr int kPitch = kDim + 8;
 template <int kDim>
 constexpr int kShared = 5 * kRows* kPitch<kDim> * 2;
 
-__device__ inline std::uint32_t shared_address(const void* p) {
-  return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
-}
-
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-
-/// 16 bytes to shared memory; zeros where not `there`.
-__device__ inline void copy16(void* to, const void* from, bool there) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
-               "r"(there ? 16 : 0));
-}
-__device__ inline void commit() {
-  asm volatile("cp.async.commit_group;");
-}
-template <int kPending>
-__device__ inline void wait() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
 
 /// Four 8 x 8 matrices whose rows the lanes point at, 8 lanes a matrix.
 __device__ inline void load_matrices(std::uint32_t (&r)[4], const void* row) {
@@ -91,7 +75,7 @@ __device__ inline void fetch(T* to, const AttentionCall<T>& c, const T* rows, st
 
 /// kDim >= head_dim is a multiple of 16; what lies between is zero.
 template <class T, int kDim>
-__global__ void __launch_bounds__(kThreads) attention_mma_kernel(const AttentionCall<T> c) {
+__global__ void __launch_bounds__(kThreads, kDim <= 80 ? 4 : 2) attention_mma_kernel(const AttentionCall<T> c) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   extern __shared__ __align__(16) unsigned char memory[];
   constexpr int kTile = kRows * kPitch<kDim>;
@@ -119,7 +103,7 @@ __global__ void __launch_bounds__(kThreads) attention_mma_kernel(const Attention
   }
   fetch<T, kDim>(sk, c, c.k, c.ldk, c.prefix_k, c.ldpk, own.first, column, 0, keys);
   fetch<T, kDim>(sv, c, c.v, c.ldv, c.prefix_v, c.ldpv, own.first, column, 0, keys);
-  commit();
+  commit_copies();
 
   constexpr int kSteps = kDim / 16;  // of 16 elements of the head
   constexpr int kValueTiles = kDim / 8;
@@ -137,8 +121,8 @@ __global__ void __launch_bounds__(kThreads) attention_mma_kernel(const Attention
       fetch<T, kDim>(sv + (stage ^ 1) * kTile, c, c.v, c.ldv, c.prefix_v, c.ldpv, own.first, column, begin + kRows,
                      keys);
     }
-    commit();
-    wait<1>();
+    commit_copies();
+    wait_copies<1>();
     __syncthreads();
     if (begin == 0) {
 #pragma unroll
@@ -218,7 +202,7 @@ __global__ void __launch_bounds__(kThreads) attention_mma_kernel(const Attention
   }
 
   // Each warp's 16 rows through its own part of the queries' memory, so that rows leave 16 bytes at a time.
-  wait<0>();
+  wait_copies<0>();
   T* const mine = sq + warp * 16 * kPitch<kDim>;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {

@@ -163,6 +163,7 @@ class CudaBackend final : public Backend {
     check(a);
     health_.enter();
     MatmulCall m = call_of(a);
+    tf32_ = m.tf32;
     if (a.fn == ActivationFn::none) return matmul_.run(m);
     // Where the residual is what the product overwrites, the product goes elsewhere first.
     View product = a.out.view;
@@ -189,7 +190,7 @@ class CudaBackend final : public Backend {
                   cat("attention heads of ", a.head_dim, " elements are not computed on a GPU, only ", kLargestHead,
                       " or fewer: use --device cpu"));
     }
-    launched(cuda::attention(a, {device_.major >= 8}, stream_.get()), "attention");
+    launched(cuda::attention(a, {device_.major >= 8, tf32_}, stream_.get()), "attention");
   }
 
   void embed_tokens(const EmbedTokensArgs& a) override {
@@ -269,6 +270,8 @@ class CudaBackend final : public Backend {
   Staging staging_;
   WeightMaker weights_;
   Matmul matmul_;
+  /// fp32 and tf32 have the same element type: attention computes as the layer did whose product it reads.
+  bool tf32_ = false;
   Buffer spare_;  ///< for an activation with a residual in place, which no CLIP model has
 };
 

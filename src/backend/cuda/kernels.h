@@ -53,15 +53,17 @@ cudaError_t select_rows(const SelectRowsArgs& args, cudaStream_t stream);
 /// out[r] = x[r], or x[r] / |x[r]|; float32, out may be x.
 cudaError_t copy_rows(ConstView x, View out, bool normalize, cudaStream_t stream);
 
-/// What attention needs to know of the device.
+/// What attention needs to know besides its arguments.
 struct AttentionDevice {
-  bool tensor_cores = false;  ///< mma of 16-bit types and asynchronous copies: compute capability 8.0
+  bool tensor_cores = false;  ///< those of compute capability 8.0, with asynchronous copies
+  bool tf32 = false;          ///< float32 values may be rounded to tf32
 };
 inline constexpr int kLargestHead = 128;
 /// Chooses among the kernels below.
 cudaError_t attention(const AttentionArgs& args, const AttentionDevice& device, cudaStream_t stream);
 cudaError_t attention_plain(const AttentionArgs& args, cudaStream_t stream);
 cudaError_t attention_one_query(const AttentionArgs& args, cudaStream_t stream);
+cudaError_t attention_tf32(const AttentionArgs& args, cudaStream_t stream);
 cudaError_t attention_mma(const AttentionArgs& args, cudaStream_t stream);
 
 /// Whether this library holds code for the device that is current.

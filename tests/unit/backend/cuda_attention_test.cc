@@ -53,13 +53,19 @@ class CudaAttention : public CudaTest {
       a.out = to;
       backend.attention(a);
     };
+    // fp32 and tf32 have the same types: as in a model, a product goes before.
+    DeviceMatrix one(*cuda, type(), 1, 8), product(*cuda, type(), 1, 8), identity(*cuda, DType::f32, 8, 8);
+    const auto weight = cuda->prepare_linear(identity.host(), GetParam());
+    cuda->linear({one.view(), weight.get(), {}, ActivationFn::none, {}, {product.view(), {}}});
     run(*cuda, qkv.view(), q1.view(), before.view(), out.view(), device_offsets.data());
     run(*reference, qkv.reference(), q1.reference(), before.reference(), out.reference(), offsets.data());
     // Scores of size s turn their own rounding error into a relative error of the weights; in the sixteen-bit types the
     // weights are rounded as well, before they are multiplied with values of order one.
-    auto t = tolerance(type(), c.head_dim);
+    auto t = tandem::test::product_tolerance(GetParam(), type(), c.head_dim);
     const float score = 6 * c.sharpness * c.sharpness;
     t.absolute += 4 * (1 + score) * 0x1p-24F * std::sqrt(static_cast<float>(c.head_dim));
+    // tf32 rounds each term of a score to 2^-11 of itself; they are as many as the head has elements.
+    if (GetParam() == Precision::tf32) t.absolute += 4 * c.sharpness * c.sharpness * 0x1p-11F;
     expect_close(out, t,
                  std::to_string(longest) + " rows, head " + std::to_string(c.head_dim) + (c.causal ? ", causal" : "") +
                      (c.one_query ? ", one query" : "") + ", prefix " + std::to_string(c.prefix) + ", slack " +

@@ -1,0 +1,233 @@
+// Attention of float32 values on tensor cores in tf32 (mma.sync m16n8k8, compute capability 8.0), for any length.
+//
+// The recurrence is attention_plain.cu's, the walk over the keys attention_mma.cu's, 32 keys at a time. A warp takes 16
+// or 32 queries, so that what it reads of keys and values serves twice.
+//
+// Which element of a head, or which key, stands at which place of an operand is free as long as both operands agree. So
+// place t of a product's eight holds element 2t, and place t + 4 element 2t + 1: pairs are loaded together, and the
+// accumulators of q k^T, whose columns 2t and 2t + 1 a lane holds, are the operand of p v as they stand.
+//
+// Queries and weights are rounded to tf32; of keys and values the tensor core reads the upper 19 bits.
+#include <cmath>
+
+#include "backend/cuda/async_copy.cuh"
+#include "backend/cuda/attention.cuh"
+#include "backend/cuda/kernels.h"
+
+namespace tandem::backend::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kKeys = 32;
+
+/// Floats between rows of shared memory, so that what a warp reads at once stands in different banks.
+template <int kDim>
+constexpr int kPitchK = kDim + 8;
+template <int kDim>
+constexpr int kPitchV = kDim + 4;
+/// Two stages of keys and values.
+template <int kDim>
+constexpr int kShared = 2 * kKeys*(kPitchK<kDim> + kPitchV<kDim>)*4;
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+
+__device__ inline std::uint32_t to_tf32(float v) {
+  std::uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(v));
+  return bits;
+}
+
+/// d += a b, a 16 x 8, b 8 x 8.
+__device__ inline void multiply(float (&d)[4], const std::uint32_t (&a)[4], float b0, float b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(__float_as_uint(b0)), "r"(__float_as_uint(b1)));
+}
+
+/// Rows [begin, begin + kKeys) of the sequence's keys or values; zeros from `end` on, and beyond the head.
+template <int kDim, int kPitch>
+__device__ inline void fetch(float* to, const AttentionCall<float>& c, const float* rows, std::int64_t ld,
+                             const float* prefix_rows, std::int64_t ldp, std::int64_t first, std::int64_t column,
+                             int begin, int end) {
+  constexpr int kUnits = kDim / 4;
+#pragma unroll
+  for (int i = static_cast<int>(threadIdx.x); i < kKeys * kUnits; i += kThreads) {
+    const int r = i / kUnits, d = i % kUnits * 4, key = begin + r;
+    const bool there = key < end && d < c.head_dim;
+    const float* from = there ? key_row(rows, ld, prefix_rows, ldp, c.prefix, first, key) + column + d : rows;
+    copy16(to + r * kPitch + d, from, there);
+  }
+}
+
+#endif
+
+/// kDim >= head_dim is a multiple of 16; a warp takes kTiles * 16 queries.
+template <int kDim, int kTiles>
+__global__ void __launch_bounds__(kThreads) attention_tf32_kernel(const AttentionCall<float> c) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  constexpr int kQueries = 64 * kTiles, kSteps = kDim / 8, kKeyTiles = kKeys / 8;
+  extern __shared__ __align__(16) float stages[];
+  float* const sk = stages;                          // two stages
+  float* const sv = sk + 2 * kKeys * kPitchK<kDim>;  // two stages
+  const int tile = static_cast<int>(blockIdx.x) % c.tiles, sequence = static_cast<int>(blockIdx.x) / c.tiles;
+  const std::int64_t column = static_cast<std::int64_t>(blockIdx.y) * c.head_dim;
+  const RowRange queries = rows_of(c.query_offsets, c.query_longest, sequence);
+  const RowRange own = rows_of(c.key_offsets, c.key_longest, sequence);
+  const int first = tile * kQueries, count = min(kQueries, queries.count - first);
+  if (count <= 0) return;
+  const int keys = c.prefix + (c.causal ? min(own.count, first + count) : own.count);
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int group = lane / 4, pair = lane % 4 * 2;  // this lane's row and pair of columns in an 8 x 8 matrix
+
+  fetch<kDim, kPitchK<kDim>>(sk, c, c.k, c.ldk, c.prefix_k, c.ldpk, own.first, column, 0, keys);
+  fetch<kDim, kPitchV<kDim>>(sv, c, c.v, c.ldv, c.prefix_v, c.ldpv, own.first, column, 0, keys);
+  commit_copies();
+
+  // Row r of a warp's tile m, counted from `first`: (warp * kTiles + m) * 16 + r.
+  std::uint32_t q[kTiles][kSteps][4];
+#pragma unroll
+  for (int m = 0; m < kTiles; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = (warp * kTiles + m) * 16 + half * 8 + group;
+      const float* const from = c.q + (queries.first + first + row) * c.ldq + column;
+#pragma unroll
+      for (int k = 0; k < kSteps; ++k) {
+        const int d = k * 8 + pair;
+        const bool there = row < count && d < c.head_dim;
+        const float2 v = there ? *reinterpret_cast<const float2*>(from + d) : make_float2(0, 0);
+        q[m][k][half] = to_tf32(v.x * c.scale), q[m][k][half + 2] = to_tf32(v.y * c.scale);
+      }
+    }
+  }
+  float out[kTiles][kSteps][4] = {};
+  float largest[kTiles][2], sum[kTiles][2] = {};
+#pragma unroll
+  for (int m = 0; m < kTiles; ++m) largest[m][0] = largest[m][1] = -INFINITY;
+
+  int stage = 0;
+  for (int begin = 0; begin < keys; begin += kKeys, stage ^= 1) {
+    if (begin + kKeys < keys) {
+      fetch<kDim, kPitchK<kDim>>(sk + (stage ^ 1) * kKeys * kPitchK<kDim>, c, c.k, c.ldk, c.prefix_k, c.ldpk, own.first,
+                                 column, begin + kKeys, keys);
+      fetch<kDim, kPitchV<kDim>>(sv + (stage ^ 1) * kKeys * kPitchV<kDim>, c, c.v, c.ldv, c.prefix_v, c.ldpv, own.first,
+                                 column, begin + kKeys, keys);
+    }
+    commit_copies();
+    wait_copies<1>();
+    __syncthreads();
+    const float* const keys_here = sk + stage * kKeys * kPitchK<kDim>;
+    const float* const values_here = sv + stage * kKeys * kPitchV<kDim>;
+
+    float s[kTiles][kKeyTiles][4] = {};
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+#pragma unroll
+      for (int n = 0; n < kKeyTiles; ++n) {
+        const float2 b = *reinterpret_cast<const float2*>(keys_here + (n * 8 + group) * kPitchK<kDim> + k * 8 + pair);
+#pragma unroll
+        for (int m = 0; m < kTiles; ++m) multiply(s[m][n], q[m][k], b.x, b.y);
+      }
+    }
+#pragma unroll
+    for (int m = 0; m < kTiles; ++m) {
+      const int row = first + (warp * kTiles + m) * 16 + group;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int limit = c.causal ? min(keys, c.prefix + row + half * 8 + 1) : keys;
+        float most = largest[m][half];
+#pragma unroll
+        for (int n = 0; n < kKeyTiles; ++n) {
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            float& score = s[m][n][2 * half + e];
+            if (begin + n * 8 + pair + e >= limit) score = -INFINITY;
+            most = fmaxf(most, score);
+          }
+        }
+        most = warp_max<4>(most);
+        const float base = most == -INFINITY ? 0 : most;
+        const float shrink = exp2_fast(largest[m][half] - base);
+        largest[m][half] = most;
+        float part = 0;
+#pragma unroll
+        for (int n = 0; n < kKeyTiles; ++n) {
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            float& score = s[m][n][2 * half + e];
+            score = exp2_fast(score - base);
+            part += score;
+          }
+        }
+        sum[m][half] = sum[m][half] * shrink + part;
+#pragma unroll
+        for (int n = 0; n < kSteps; ++n) out[m][n][2 * half] *= shrink, out[m][n][2 * half + 1] *= shrink;
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < kKeyTiles; ++k) {
+      std::uint32_t p[kTiles][4];
+#pragma unroll
+      for (int m = 0; m < kTiles; ++m) {
+        p[m][0] = to_tf32(s[m][k][0]), p[m][1] = to_tf32(s[m][k][2]);
+        p[m][2] = to_tf32(s[m][k][1]), p[m][3] = to_tf32(s[m][k][3]);
+      }
+      const float* const rows = values_here + (k * 8 + pair) * kPitchV<kDim> + group;
+#pragma unroll
+      for (int n = 0; n < kSteps; ++n) {
+        const float b0 = rows[n * 8], b1 = rows[n * 8 + kPitchV<kDim>];
+#pragma unroll
+        for (int m = 0; m < kTiles; ++m) multiply(out[m][n], p[m], b0, b1);
+      }
+    }
+    __syncthreads();  // before the next fetch overwrites this stage
+  }
+
+#pragma unroll
+  for (int m = 0; m < kTiles; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = (warp * kTiles + m) * 16 + half * 8 + group;
+      const float scale = 1 / warp_sum<4>(sum[m][half]);
+      float* const to = c.out + (queries.first + first + row) * c.ldo + column;
+#pragma unroll
+      for (int n = 0; n < kSteps; ++n) {
+        if (row < count && n * 8 + pair < c.head_dim) {
+          *reinterpret_cast<float2*>(to + n * 8 + pair) =
+              make_float2(out[m][n][2 * half] * scale, out[m][n][2 * half + 1] * scale);
+        }
+      }
+    }
+  }
+#endif
+}
+
+template <int kDim, int kTiles>
+cudaError_t launch(const AttentionArgs& a, cudaStream_t stream) {
+  const auto c = call_of<float>(a, 64 * kTiles);
+  const cudaError_t allowed = cudaFuncSetAttribute(attention_tf32_kernel<kDim, kTiles>,
+                                                   cudaFuncAttributeMaxDynamicSharedMemorySize, kShared<kDim>);
+  if (allowed != cudaSuccess) return allowed;
+  const dim3 grid(static_cast<unsigned>(c.tiles * a.queries.count), static_cast<unsigned>(a.heads));
+  attention_tf32_kernel<kDim, kTiles><<<grid, kThreads, kShared<kDim>, stream>>>(c);
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+cudaError_t attention_tf32(const AttentionArgs& a, cudaStream_t stream) {
+  if (a.q.dtype != DType::f32) return cudaErrorInvalidValue;
+  if (a.head_dim <= 64) {
+    // Short sequences would leave half of the larger tiles empty.
+    const bool small = a.queries.longest <= 64;
+    if (a.head_dim <= 32) return small ? launch<32, 1>(a, stream) : launch<32, 2>(a, stream);
+    return small ? launch<64, 1>(a, stream) : launch<64, 2>(a, stream);
+  }
+  if (a.head_dim <= 80) return launch<80, 1>(a, stream);
+  if (a.head_dim <= 112) return launch<112, 1>(a, stream);
+  return launch<128, 1>(a, stream);
+}
+
+}  // namespace tandem::backend::cuda
