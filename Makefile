@@ -44,10 +44,10 @@ test-tsan: setup ## the tests under the thread sanitizer, without OpenMP (the re
 	@setarch -R cmake --build --preset tsan -j $(JOBS)
 	@setarch -R tools/run_tests.sh tsan
 
-fuzz: setup-dev ## every fuzzer for FUZZ_SECONDS (120), from the seeds in tests/fuzz/seeds
+fuzz: setup-dev ## every fuzzer for FUZZ_SECONDS (120), JOBS at once, from the seeds in tests/fuzz/seeds
 	@cmake --preset fuzz
 	@cmake --build --preset fuzz -j $(JOBS)
-	@tools/run_fuzzers.sh build-fuzz/fuzz $(FUZZ_SECONDS)
+	@tools/run_fuzzers.sh build-fuzz/fuzz $(FUZZ_SECONDS) $(JOBS)
 
 tidy: setup-dev ## clang-tidy over src/
 	@cmake --preset tidy
