@@ -63,7 +63,9 @@ void read_block_options(const Fields& fields, bool quick_gelu, TowerConfig& towe
 int mlp_width(const Fields& fields, int width) {
   const double ratio = fields.number("mlp_ratio", 4.0);
   const double columns = width * ratio;  // open_clip: int(width * mlp_ratio)
-  if (!(columns >= 1 && columns < 1 << 24)) fields.reject("mlp_ratio", *fields.find("mlp_ratio"), "a ratio like 4.0");
+  constexpr int kMost = (1 << 24) - 1;
+  if (!(columns >= 1 && columns <= kMost))
+    fields.reject("mlp_ratio", ratio, cat("a ratio that makes 1 to ", kMost, " columns of the width, ", width));
   return static_cast<int>(columns);
 }
 
@@ -84,7 +86,7 @@ void read_vision(const Fields& fields, bool quick_gelu, VisionConfig& vision) {
   const int head_width = fields.integer("head_width", 64);
   vision.heads = vision.width / head_width;
   if (vision.heads < 1)
-    fields.reject("head_width", *fields.find("head_width"), cat("at most the width, ", vision.width));
+    fields.reject("head_width", head_width, cat("at most the width, ", vision.width, " (64 where it is missing)"));
   check_tower(vision, fields.where());
   vision.head_dim = vision.width / vision.heads;
   vision.mlp = mlp_width(fields, vision.width);

@@ -206,6 +206,15 @@ TEST(OpenClipConfig, RefusedByName) {
   Json json = base;
   json["model_cfg"]["vision_cfg"]["norm_kwargs"] = {{"elementwise_affine", false}};
   expect_error([&] { read_openclip_config(json, "c"); }, "unsupported", {"norm_kwargs.elementwise_affine"});
+  // What a missing member stands for may not fit either.
+  json = base;
+  json["model_cfg"]["vision_cfg"]["width"] = 32;
+  json["model_cfg"]["vision_cfg"].erase("head_width");
+  expect_error([&] { read_openclip_config(json, "c"); }, "bad_data", {"vision_cfg.head_width is 64", "the width, 32"});
+  json = base;
+  json["model_cfg"]["vision_cfg"]["width"] = 1 << 24;
+  json["model_cfg"]["vision_cfg"].erase("mlp_ratio");
+  expect_error([&] { read_openclip_config(json, "c"); }, "bad_data", {"vision_cfg.mlp_ratio is 4.0", "16777216"});
   json = base;
   json["model_cfg"]["quick_gelu"] = true;
   json["model_cfg"]["text_cfg"]["act_kwargs"] = {{"approximate", "tanh"}};
