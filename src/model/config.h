@@ -13,14 +13,14 @@ namespace tandem::model {
 
 enum class Pooling : std::uint8_t { cls, eot, last, mean, map };
 enum class TextMask : std::uint8_t { causal, full };
-/// What stands behind a text's end: never computed, since in a causal tower nothing before it can see it; or the padding
-/// id up to the context's length, which every row attends to (SigLIP).
+/// What stands behind a text's end: never computed, since in a causal tower nothing before it can see it; or the
+/// padding id up to the context's length, which every row attends to (SigLIP).
 enum class TextPadding : std::uint8_t { unseen, attended };
 enum class Score : std::uint8_t { softmax, sigmoid /* with a bias on the logits */ };
 
 /// One transformer tower: pre-norm blocks of the same shape.
 struct TowerConfig {
-  int width = 0;     ///< D
+  int width = 0;  ///< D
   int layers = 0;
   int heads = 0;
   int head_dim = 0;  ///< width / heads
@@ -35,7 +35,7 @@ struct VisionConfig : TowerConfig {
   int patch = 0;
   Pooling pooling = Pooling::cls;
   bool class_token = true;
-  bool pre_norm = true;     ///< LayerNorm between embedding and blocks
+  bool pre_norm = true;          ///< LayerNorm between embedding and blocks
   bool patch_bias = false;       ///< on the patch embedding
   bool projection_bias = false;  ///< on the projection into the joint space
   friend bool operator==(const VisionConfig&, const VisionConfig&) = default;
@@ -64,9 +64,9 @@ struct PreprocessConfig {
 };
 
 struct Config {
-  std::string name;           ///< as the user gave it
-  std::string layout;         ///< "huggingface", "openclip" or "random"
-  std::string architecture;   ///< model_type or model name from the file, for people
+  std::string name;          ///< as the user gave it
+  std::string layout;        ///< "huggingface", "openclip" or "random"
+  std::string architecture;  ///< model_type or model name from the file, for people
   VisionConfig vision;
   TextConfig text;
   PreprocessConfig preprocess;

@@ -41,12 +41,12 @@ std::unique_ptr<WeightSource> open_torch_archive(const std::vector<std::filesyst
 /// A model that was found: its configuration, and how to get at its weights and tokenizer.
 struct ModelFiles {
   Config config;
-  std::filesystem::path folder;     ///< empty for random models
-  std::filesystem::path tokenizer;  ///< folder or file for text::load_tokenizer; empty when none was found
-  std::string tokenizer_help;       ///< when empty: what to put where
+  std::filesystem::path folder;              ///< empty for random models
+  std::filesystem::path tokenizer;           ///< folder or file for text::load_tokenizer; empty when none was found
+  std::string tokenizer_help;                ///< when empty: what to put where
   Reference reference = Reference::hf_fast;  ///< this layout's default
   Cleaning cleaning = Cleaning::hf;
-  bool knows_photographs = true;    ///< false for the bundled demo model
+  bool knows_photographs = true;  ///< false for the bundled demo model
   std::function<std::unique_ptr<WeightSource>()> open_weights;
 };
 

@@ -77,7 +77,8 @@ class CpuBackend final : public Backend {
         kernels_(choose_kernels(options.isa, features_)),
         threads_(options.threads > 0 ? options.threads : default_threads()),
         workspace_(threads_) {
-    const bool tiles = OneDnnMatmul::available() && features_.amx_bf16 && kernels_.has_bf16 && (options.isa.empty() || options.isa == "amx_bf16");
+    const bool tiles = OneDnnMatmul::available() && features_.amx_bf16 && kernels_.has_bf16 &&
+                       (options.isa.empty() || options.isa == "amx_bf16");
     onednn_f32_ = options.gemm == GemmEngine::onednn;
     onednn_bf16_ = onednn_f32_ || (tiles && options.gemm == GemmEngine::automatic);
     amx_ = tiles && onednn_bf16_;
