@@ -12,7 +12,10 @@ cudaError_t attention(const AttentionArgs& a, const AttentionDevice& device, cud
   const bool one_query = a.queries.offsets == nullptr && a.queries.longest == 1 && !a.causal;
   if (one_query && vectors) return attention_one_query(a, stream);
   if (device.tensor_cores && vectors) {
-    if (a.q.dtype != DType::f32) return attention_mma(a, stream);
+    if (a.q.dtype != DType::f32) {
+      return device.warpgroups && wgmma_fits(a) ? attention_wgmma(a, device.processors, stream)
+                                                : attention_mma(a, stream);
+    }
     if (device.tf32) return attention_tf32(a, stream);
   }
   return attention_plain(a, stream);

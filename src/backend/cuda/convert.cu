@@ -1,4 +1,6 @@
 // Element types of weights on their way to the device.
+#include <algorithm>
+
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/kernels.h"
 
@@ -35,6 +37,27 @@ cudaError_t convert_elements(const void* from, DType from_type, void* to, DType 
 cudaError_t runs_here() {
   cudaFuncAttributes attributes{};
   return cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(&convert_kernel<float, float>));
+}
+
+namespace {
+
+__global__ void round_kernel(float* x, std::int64_t elements) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < elements;
+       i += static_cast<std::int64_t>(gridDim.x) * blockDim.x) {
+    std::uint32_t bits;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x[i]));
+    x[i] = __uint_as_float(bits);
+  }
+#endif
+}
+
+}  // namespace
+
+cudaError_t round_to_tf32(float* x, std::int64_t elements, cudaStream_t stream) {
+  if (elements == 0) return cudaSuccess;
+  round_kernel<<<std::min(1024U, blocks_for(elements, 256)), 256, 0, stream>>>(x, elements);
+  return cudaGetLastError();
 }
 
 }  // namespace tandem::backend::cuda

@@ -1,9 +1,11 @@
 #include "backend/cuda/cuda_backend.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/matmul.h"
+#include "backend/cuda/matmul_wgmma.h"
 #include "backend/cuda/staging.h"
 #include "backend/cuda/weights.h"
 #include "base/strings.h"
@@ -165,6 +167,13 @@ class CudaBackend final : public Backend {
     MatmulCall m = call_of(a);
     tf32_ = m.tf32;
     if (a.fn == ActivationFn::none) return matmul_.run(m);
+    if (warpgroups_ && fused_fits(a, m)) {
+      FusedCall f;
+      f.x = m.x, f.rows = m.rows, f.ldx = m.ldx, f.weight = m.weight, f.outputs = m.outputs, f.inputs = m.inputs;
+      f.ldw = m.ldw, f.bias = m.bias, f.out = m.out, f.ldo = m.ldo;
+      f.device = device_.index, f.processors = device_.multiprocessors;
+      return launched(fused_product(f, m.type, a.fn, stream_.get()), "linear");
+    }
     // Where the residual is what the product overwrites, the product goes elsewhere first.
     View product = a.out.view;
     if (a.residual && a.residual.data == a.out.view.data) {
@@ -190,7 +199,8 @@ class CudaBackend final : public Backend {
                   cat("attention heads of ", a.head_dim, " elements are not computed on a GPU, only ", kLargestHead,
                       " or fewer: use --device cpu"));
     }
-    launched(cuda::attention(a, {device_.major >= 8, tf32_}, stream_.get()), "attention");
+    launched(cuda::attention(a, {device_.major >= 8, tf32_, warpgroups_, device_.multiprocessors}, stream_.get()),
+             "attention");
   }
 
   void embed_tokens(const EmbedTokensArgs& a) override {
@@ -264,7 +274,19 @@ class CudaBackend final : public Backend {
     return m;
   }
 
+  /// The fused products read and write 16 bytes at a time.
+  static bool fused_fits(const LinearArgs& a, const MatmulCall& m) {
+    const auto aligned = [](const void* p, std::int64_t stride) {
+      return reinterpret_cast<std::uintptr_t>(p) % 16 == 0 && stride % 8 == 0;
+    };
+    return (a.fn == ActivationFn::quick_gelu || a.fn == ActivationFn::gelu_erf) && !a.residual && m.in != DType::f32 &&
+           m.type == m.in && m.bias != nullptr && aligned(m.x, m.ldx) && aligned(m.weight, m.ldw) &&
+           aligned(m.out, m.ldo) && aligned(m.bias, 0) && m.outputs % 8 == 0 && m.inputs % 8 == 0 &&
+           m.rows <= std::numeric_limits<std::int32_t>::max();
+  }
+
   const CudaDevice device_;
+  const bool warpgroups_ = device_.major == 9;
   Health health_;
   Stream stream_;
   Staging staging_;
@@ -283,7 +305,7 @@ class Library final : public CudaLibrary {
     if (all.empty()) throw Error(Code::unsupported, "no CUDA device was found: use --device cpu");
     if (index < 0 || index >= static_cast<int>(all.size())) {
       throw Error(Code::unsupported, cat("cuda:", index, " does not exist: there ", all.size() == 1 ? "is" : "are", " ",
-                                         all.size(), ", from cuda:0"));
+                                         all.size(), ", from cuda:0: choose one of these, or --device cpu"));
     }
     return make_backend_on(all[static_cast<std::size_t>(index)]);
   }

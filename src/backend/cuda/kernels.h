@@ -12,6 +12,10 @@ namespace tandem::backend::cuda {
 cudaError_t convert_elements(const void* from, DType from_type, void* to, DType to_type, std::int64_t elements,
                              cudaStream_t stream);
 
+/// In place to the nearest value of tf32's ten bits of fraction: tensor cores cut the rest off, which would be an error
+/// of one sign in every weight.
+cudaError_t round_to_tf32(float* x, std::int64_t elements, cudaStream_t stream);
+
 cudaError_t layer_norm(const LayerNormArgs& args, cudaStream_t stream);
 
 /// out = fn(x) + residual, elementwise; x, residual (null: none) and out of one type, out may be x.
@@ -57,6 +61,8 @@ cudaError_t copy_rows(ConstView x, View out, bool normalize, cudaStream_t stream
 struct AttentionDevice {
   bool tensor_cores = false;  ///< those of compute capability 8.0, with asynchronous copies
   bool tf32 = false;          ///< float32 values may be rounded to tf32
+  bool warpgroups = false;    ///< wgmma and the tensor memory accelerator, of compute capability 9.0 alone
+  int processors = 1;         ///< multiprocessors
 };
 inline constexpr int kLargestHead = 128;
 /// Chooses among the kernels below.
@@ -65,6 +71,9 @@ cudaError_t attention_plain(const AttentionArgs& args, cudaStream_t stream);
 cudaError_t attention_one_query(const AttentionArgs& args, cudaStream_t stream);
 cudaError_t attention_tf32(const AttentionArgs& args, cudaStream_t stream);
 cudaError_t attention_mma(const AttentionArgs& args, cudaStream_t stream);
+/// Sequences of one length beyond 64 rows, 16-bit heads of 64 or 80 elements, no mask and no prefix.
+bool wgmma_fits(const AttentionArgs& args);
+cudaError_t attention_wgmma(const AttentionArgs& args, int processors, cudaStream_t stream);
 
 /// Whether this library holds code for the device that is current.
 cudaError_t runs_here();

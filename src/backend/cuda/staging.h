@@ -16,6 +16,7 @@ class Staging {
  public:
   Staging(Health& health, cudaStream_t stream);
 
+  cudaStream_t stream() const noexcept { return stream_; }
   /// Bytes into device memory, in the stream's order.
   void upload(const void* host, void* device, std::size_t bytes);
   /// The same for `elements` of `from`, stored as `to` on the device (f32, f16, bf16): it converts, not the host.

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "backend/cuda/kernels.h"
 #include "base/strings.h"
 
 namespace tandem::backend::cuda {
@@ -55,6 +56,10 @@ std::unique_ptr<CudaWeight> WeightMaker::linear(ConstView weight, DType type, bo
     std::fill_n(rows.view().data, rows.bytes(), std::byte{0});
     convert(weight, {rows.view().data, type, {outputs, inputs}, stride});
     staging_.upload(rows.view().data, memory.data(), rows.bytes());
+  }
+  if (tf32) {
+    health_.check(round_to_tf32(reinterpret_cast<float*>(memory.data()), outputs * stride, staging_.stream()),
+                  "rounding a weight");
   }
   return std::make_unique<CudaWeight>(std::move(memory), outputs, inputs, stride, type, tf32);
 }

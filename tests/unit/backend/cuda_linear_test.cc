@@ -67,6 +67,43 @@ TEST_P(CudaLinear, EveryActivationAndResidual) {
   }
 }
 
+/// Every finite value of fp16 through both of the fused kernels' shapes: a product with the identity leaves it as it
+/// is, so what is stored is the activation alone: within half a step of rounding and a quarter of approximation.
+TEST_P(CudaLinear, ActivationOfEveryHalf) {
+  if (GetParam() != Precision::fp16) GTEST_SKIP() << "the approximations are made for fp16";
+  constexpr std::int64_t kWidth = 64;
+  for (const std::int64_t rows : {std::int64_t{65536} / kWidth, std::int64_t{65536} / kWidth * 16}) {
+    DeviceMatrix x(*cuda, DType::f16, rows, kWidth), out(*cuda, DType::f16, rows, kWidth);
+    DeviceMatrix identity(*cuda, DType::f16, kWidth, kWidth), zero(*cuda, DType::f32, 1, kWidth);
+    const auto value = [&](std::int64_t i) {
+      const auto bits = static_cast<std::uint16_t>(i);
+      float v = 0;
+      convert({reinterpret_cast<const std::byte*>(&bits), DType::f16, {1}},
+              {reinterpret_cast<std::byte*>(&v), DType::f32, {1}});
+      return std::isfinite(v) ? v : 0.0F;
+    };
+    for (std::int64_t i = 0; i < rows * kWidth; ++i) x.at(i / kWidth, i % kWidth) = value(i & 0xffff);
+    for (std::int64_t i = 0; i < kWidth; ++i) identity.at(i, i) = 1;
+    x.store(), identity.store();
+    const auto weight = cuda->prepare_linear(identity.host(), Precision::fp16);
+    const Tensor bias = cuda->prepare_vector(zero.host_vector());
+    for (const ActivationFn fn : {ActivationFn::quick_gelu, ActivationFn::gelu_erf}) {
+      cuda->linear({x.view(), weight.get(), bias.view(), fn, {}, {out.view(), {}}});
+      out.fetch();
+      double worst = 0, at = 0;
+      for (std::int64_t i = 0; i < 65536; ++i) {
+        const double v = value(i);
+        const double exact =
+            fn == ActivationFn::quick_gelu ? v / (1 + std::exp(-1.702 * v)) : v * 0.5 * std::erfc(-v * std::sqrt(0.5));
+        const double step = std::ldexp(1.0, std::max(std::ilogb(std::max(std::abs(exact), 1e-30)) - 10, -24));
+        const double error = std::abs(out.got(i / kWidth, i % kWidth) - exact) / step;
+        if (!(error <= worst)) worst = error, at = v;
+      }
+      EXPECT_LE(worst, 0.75) << (fn == ActivationFn::quick_gelu ? "quick_gelu" : "gelu_erf") << " of " << at;
+    }
+  }
+}
+
 TEST_P(CudaLinear, OddShapesAndStrides) {
   for (const Size s : {Size{1, 1, 1},
                        {1, 7, 3},

@@ -1,0 +1,40 @@
+// CLIP's activations for sixteen-bit outputs: errors below half a step of fp16 (tests/unit/backend/cuda_linear_test.cc
+// tries every fp16 value).
+#pragma once
+
+#include <cuda_runtime.h>
+
+namespace tandem::backend::cuda {
+
+__device__ __forceinline__ float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ float reciprocal_approx(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// x / (1 + exp(-1.702 x)); 0 where the exponential overflows.
+__device__ __forceinline__ float quick_gelu_fast(float x) {
+  return x * reciprocal_approx(1.0f + exp2_approx(x * (-1.702f * 1.44269504f)));
+}
+
+/// x Phi(x) = max(x, 0) - |x| 2^h(|x|), where 2^h(z) = erfc(z / sqrt 2) / 2: no cancellation on either side. h is a
+/// polynomial of degree 6 fitted to log2 of the tail on [0, 8] with weights of the result's own size; beyond, the
+/// tail vanishes below fp16's smallest step.
+__device__ __forceinline__ float gelu_erf_fast(float x) {
+  const float z = fminf(fabsf(x), 8.0f);
+  float h = 3.2981970e-5f;
+  h = fmaf(h, z, -7.5501116e-4f);
+  h = fmaf(h, z, 7.9724602e-3f);
+  h = fmaf(h, z, -0.053115960f);
+  h = fmaf(h, z, -0.45910657f);
+  h = fmaf(h, z, -1.15106256f);
+  h = fmaf(h, z, -1.0000062f);
+  return fmaf(-fabsf(x), exp2_approx(h), fmaxf(x, 0.0f));
+}
+
+}  // namespace tandem::backend::cuda
