@@ -34,7 +34,9 @@ struct HostPixels {
   int width = 0, height = 0;
 };
 
-/// Fitted pixels in a device's memory: input_size x input_size x 3, one byte a channel.
+/// Fitted pixels in the memory of the Engine's own device: input_size x input_size x 3, one byte a channel. They are
+/// read in place, without a copy where the pictures of a batch lie one behind the other in the order of the request.
+/// Whoever wrote them has waited until they are there, and leaves them until the request is answered.
 struct DevicePixels {
   DeviceId device;
   const void* pixels = nullptr;
@@ -67,6 +69,15 @@ struct EmbedOptions {
   bool normalize = true;  ///< to unit L2 norm
 };
 
+/// Memory of the Engine's own device for vectors, float32: row i is item i's, `width` values each, rows one behind the
+/// other.
+struct DeviceVectors {
+  DeviceId device;
+  float* values = nullptr;
+  std::size_t rows = 0;
+  int width = 0;
+};
+
 /// Work of high priority goes first, always: as long as there is some, normal work waits, up to its deadline where it
 /// has one. Give it to what people wait for, and not to more than the device can do.
 enum class Priority : std::uint8_t { normal, high };
@@ -83,6 +94,9 @@ struct Request {
   std::vector<ImageInput> images;
   std::vector<TextInput> texts;
   EmbedOptions options;
+  /// Where set, vectors stay on the device: they are there when the request is answered, Embedding::values are empty,
+  /// and nobody has looked whether they are finite. Items with an error leave their row as it was.
+  DeviceVectors image_vectors, text_vectors;
   std::optional<std::chrono::steady_clock::time_point> deadline;  ///< passed before it starts: deadline_exceeded
   Priority priority = Priority::normal;
   CancelFlag cancel;  ///< may be null
@@ -136,6 +150,7 @@ struct EngineInfo {
   std::size_t parameters = 0;
   std::size_t weight_bytes = 0;  ///< shared by all replicas, and by other Engines on the same weights
   std::size_t arena_bytes = 0;   ///< of all replicas
+  std::size_t device_bytes = 0;  ///< at most so far on a GPU, for everything; 0 on a processor
   int max_batch = 0, replicas = 1;
   double load_seconds = 0, logit_scale = 0;
   bool vision_loaded = true, text_loaded = true;

@@ -3,8 +3,10 @@
 // issued in order on the backend's one stream of work, by one thread at a time.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -154,6 +156,17 @@ struct SimilarityArgs {
   View out;  // f32 [M, N]
 };
 
+/// A device's memory, in bytes; zeros where the backend does not count. `held` and `peak` are what this backend itself
+/// allocated: now, and at most so far.
+struct Memory {
+  std::size_t free = 0, total = 0;
+  std::size_t held = 0, peak = 0;
+};
+
+/// Names a pass: whoever gives the same key again issues the same operations on the same addresses, so that what
+/// differs is only what stands in the device's memory.
+using PassKey = std::array<std::int64_t, 8>;
+
 /// What allocate() and prepare_*() return is the device's, not the backend's that made it: replicas of one device share
 /// their weights. Once the maker's synchronize() has returned, any backend of that device made with the same options
 /// may read it, on its own thread; it may outlive its maker, and is freed on any thread.
@@ -172,6 +185,24 @@ class Backend {
   virtual void upload(const void* host, View to) = 0;     ///< contiguous
   virtual void download(ConstView from, void* host) = 0;  ///< contiguous; returns when the bytes are there
   virtual void synchronize() = 0;
+
+  // Copies beside the work. On the host everything is done when a call returns, and these are the plain ones.
+  /// As upload(), on a stream of copies of its own, so that it overlaps the work. `to` must not be in use by work that
+  /// is not finished. Safe to call from several threads at once; the host's bytes are free when it returns.
+  virtual void upload_beside(const void* host, View to) { upload(host, to); }
+  /// Work issued from now on sees what upload_beside() was given until now.
+  virtual void join_uploads() {}
+  /// Host memory that download_later() may write to.
+  virtual Buffer allocate_landing(std::size_t bytes) { return allocate_host(bytes); }
+  /// As download(), in the stream's order: the bytes are there when a mark() set later has passed. `landing` is inside
+  /// memory from allocate_landing().
+  virtual void download_later(ConstView from, void* landing) { download(from, landing); }
+  /// A mark behind everything issued so far.
+  virtual std::uint64_t mark() { return 0; }
+  /// Returns when the device has reached a mark.
+  virtual void wait_for(std::uint64_t) {}
+
+  virtual Memory memory() const { return {}; }
   /// The stream of work as the device's library knows it (a cudaStream_t): what a Communicator issues its sums on, and
   /// what a copy waits for. Null on the host, where a call is done when it returns.
   virtual void* stream() const noexcept { return nullptr; }
@@ -189,6 +220,9 @@ class Backend {
   /// Bytes that patch_embed needs for a batch.
   virtual std::size_t patch_embed_scratch(std::int64_t batch, int image, int patch, std::int64_t width,
                                           Precision precision) const = 0;
+  /// Issues the operations of `pass`, which uploads, downloads and allocates nothing and waits for nothing. A backend
+  /// that can records those of a key that comes again and from then on issues them all at once.
+  virtual void replay(const PassKey&, const std::function<void()>& pass) { pass(); }
   /// A hint, outside a forward pass, that `rows` x `weight` is going to be multiplied: a backend may make its plan now.
   virtual void warm_up(const LinearArgs&) {}
 

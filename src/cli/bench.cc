@@ -2,12 +2,15 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <deque>
 #include <fstream>
 #include <iomanip>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
 
 #include "base/strings.h"
+#include "cli/bench_device.h"
 #include "cli/bench_inputs.h"
 #include "cli/commands.h"
 #include "embed/output_file.h"
@@ -28,7 +31,7 @@ struct Options {
   CommonOptions common;
   What what = What::image;
   Io io = Io::host;
-  int batch = 0, text_length = 16, warmup = 4, runs = 10;
+  int batch = 0, text_length = 16, warmup = 4, runs = 10, in_flight = 1;
   std::string text_lengths, input, output;
   double min_seconds = 0;
 };
@@ -83,44 +86,81 @@ std::size_t peak_memory() {
   return 0;
 }
 
-// Runs batches and keeps every input's latest vector.
+// Runs batches and keeps every input's latest vector, here or on the device.
 class Bench {
  public:
-  Bench(Engine& engine, const BenchInputs& inputs, std::size_t batch)
-      : engine_(engine), inputs_(inputs), batch_(batch) {
+  // in_flight: batches that the engine has at a time.
+  Bench(Engine& engine, const BenchInputs& inputs, std::size_t batch, int in_flight, Io io)
+      : engine_(engine), inputs_(inputs), batch_(batch), in_flight_(static_cast<std::size_t>(in_flight)) {
     images.resize(inputs.images.size());
     texts.resize(inputs.texts.size());
+    if (io == Io::host) return;
+    const DeviceId device = parse_device(engine.info().device);
+    const int width = engine.info().embed_dim;
+    if (!images.empty()) image_vectors_.emplace(device, images.size(), batch, width);
+    if (!texts.empty()) text_vectors_.emplace(device, texts.size(), batch, width);
   }
 
-  // One batch of each kind; both are in the engine's hands at the same time. Returns milliseconds.
+  // Waits for one batch of each kind; both are in the engine's hands at the same time. Returns the milliseconds since
+  // it was given to the engine, or since the batch before it was done.
   double run() {
-    Request request;
-    for (std::size_t i = 0; i < batch_; ++i) {
-      if (!images.empty()) request.images.push_back(inputs_.images[(at_ + i) % images.size()]);
-      if (!texts.empty()) request.texts.push_back(inputs_.texts[(at_ + i) % texts.size()]);
-    }
-    const auto begin = Clock::now();
-    Response response = engine_.submit(std::move(request)).get();
-    const double elapsed = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
-    keep(response.images, images);
-    keep(response.texts, texts);
-    at_ += batch_;
+    while (running_.size() < in_flight_) start();
+    Running oldest = std::move(running_.front());
+    running_.pop_front();
+    Response response = oldest.answer.get();
+    const auto now = Clock::now();
+    const double elapsed = std::chrono::duration<double, std::milli>(now - std::max(oldest.begin, done_)).count();
+    done_ = now;
+    keep(response.images, images, oldest.first);
+    keep(response.texts, texts, oldest.first);
     return elapsed;
+  }
+
+  // After the last batch: whatever the engine still has, and vectors that stayed on the device.
+  void finish() {
+    while (!running_.empty()) {
+      running_.front().answer.get();
+      running_.pop_front();
+    }
+    if (image_vectors_) images = image_vectors_->download();
+    if (text_vectors_) texts = text_vectors_->download();
   }
 
   std::vector<Embedding> images, texts;
 
  private:
-  void keep(std::vector<Embedding>& from, std::vector<Embedding>& to) {
+  struct Running {
+    std::future<Response> answer;
+    std::size_t first;
+    Clock::time_point begin;
+  };
+
+  void start() {
+    Request request;
+    for (std::size_t i = 0; i < batch_; ++i) {
+      if (!images.empty()) request.images.push_back(inputs_.images[(at_ + i) % images.size()]);
+      if (!texts.empty()) request.texts.push_back(inputs_.texts[(at_ + i) % texts.size()]);
+    }
+    if (image_vectors_) request.image_vectors = image_vectors_->at(at_ % images.size());
+    if (text_vectors_) request.text_vectors = text_vectors_->at(at_ % texts.size());
+    const auto begin = Clock::now();
+    running_.push_back({engine_.submit(std::move(request)), at_, begin});
+    at_ += batch_;
+  }
+
+  static void keep(std::vector<Embedding>& from, std::vector<Embedding>& to, std::size_t first) {
     for (std::size_t i = 0; i < from.size(); ++i) {
       if (from[i].error) throw Error(from[i].error->code, from[i].error->message);
-      to[(at_ + i) % to.size()] = std::move(from[i]);
+      to[(first + i) % to.size()] = std::move(from[i]);
     }
   }
 
   Engine& engine_;
   const BenchInputs& inputs_;
-  std::size_t batch_, at_ = 0;
+  std::size_t batch_, in_flight_, at_ = 0;
+  std::deque<Running> running_;
+  Clock::time_point done_;
+  std::optional<BenchVectors> image_vectors_, text_vectors_;
 };
 
 std::vector<double> measure(Bench& bench, const Options& options, std::size_t least_runs) {
@@ -160,9 +200,11 @@ Json results(const EngineInfo& info, const Options& options, std::size_t batch, 
           {"images_per_second", images ? Json(rate) : Json(nullptr)},
           {"texts_per_second", texts ? Json(rate) : Json(nullptr)},
           {"peak_memory_bytes", peak_memory()},
+          {"device_memory_bytes", info.device_bytes},
           {"load_seconds", info.load_seconds},
           {"runs", times.size()},
           {"io", options.io == Io::host ? "host" : "device"},
+          {"in_flight", options.in_flight},
           {"weight_bytes", info.weight_bytes}};
 }
 
@@ -179,6 +221,8 @@ std::string for_people(const Json& r) {
     const std::string_view name = rate;
     out << ", " << r[rate].get<double>() << ' ' << name.substr(0, name.find('_')) << "/s";
   }
+  const auto device = r["device_memory_bytes"].get<double>();
+  if (device > 0) out << ", device memory " << device / 1e6 << " MB";
   out << ", peak memory " << r["peak_memory_bytes"].get<double>() / 1e6 << " MB, loaded in " << std::setprecision(2)
       << r["load_seconds"].get<double>() << " s\n";
   return out.str();
@@ -222,17 +266,20 @@ int run(Options options, Console& console) {
 
   EngineOptions& engine_options = options.common.engine;
   engine_options.max_batch = static_cast<int>(batch);
-  engine_options.max_queue = std::max(engine_options.max_queue, 2 * batch);
+  engine_options.max_queue =
+      std::max(engine_options.max_queue, 2 * batch * static_cast<std::size_t>(options.in_flight));
   engine_options.load_vision = options.what != What::text;
   engine_options.load_text = options.what != What::image;
   const LoadedEngine engine = load_engine(options.common, console);
-  if (options.io == Io::device && engine->info().device != "cpu" && engine->info().device != "reference") {
-    throw Error(Code::unsupported, cat("--io device on ", engine->info().device, " is not supported: use --io host"));
-  }
-  Bench bench(*engine, inputs, batch);
+  std::optional<BenchPixels> pixels;
+  BenchInputs given_inputs;  // as write_outputs() takes them
+  if (!options.output.empty() && options.input.empty()) given_inputs = inputs;
+  if (options.io == Io::device) pixels.emplace(parse_device(engine->info().device), inputs.images);
+  Bench bench(*engine, inputs, batch, options.in_flight, options.io);
   std::vector<double> times = measure(bench, options, runs);
+  bench.finish();
   if (!options.output.empty()) {
-    write_outputs(options.output, bench.images, bench.texts, options.input.empty() ? &inputs : nullptr);
+    write_outputs(options.output, bench.images, bench.texts, options.input.empty() ? &given_inputs : nullptr);
   }
   const Json result = results(engine->info(), options, batch, std::move(times));
   console.print(console.json ? result.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n" : for_people(result));
@@ -253,7 +300,8 @@ Command declare_bench(CLI::App& root) {
   flags.number("--warmup", options->warmup, 0, 1 << 30, "batches before the timed ones")->default_str("4");
   flags.number("--runs", options->runs, 1, 1 << 24, "timed batches, at least")->default_str("10");
   flags.seconds("--min-seconds", options->min_seconds, "load for so long, then time for so long");
-  flags.choice("--io", options->io, parse_io, "host (pixels and vectors in host memory) or device");
+  flags.choice("--io", options->io, parse_io, "host (pixels and vectors in host memory) or device (in its memory)");
+  flags.number("--in-flight", options->in_flight, 1, 64, "batches that the engine has at a time")->default_str("1");
   flags.text(
       "--input", options->input,
       "a .safetensors with pixels uint8 [N,S,S,3] or [N,3,S,S] and input_ids [N,L] (and lengths [N]), instead of "

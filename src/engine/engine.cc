@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <filesystem>
 #include <fstream>
 
@@ -43,13 +44,20 @@ struct Engine::Impl {
 
   std::unique_ptr<engine::Replica> make_replica(Context::Impl& context, int index) const;
   void serve(engine::Replica& replica);
-  /// False: the replica's device has failed.
-  bool compute(engine::Replica& replica, std::vector<Item> batch);
+  /// Answers those who have gone, so that they cost no device time.
+  void drop_abandoned(std::vector<Item>& batch);
+  /// Begins a batch, or answers and empties it. Returns why the replica's device has failed, if it has.
+  std::optional<ItemError> begin(engine::Replica& replica, std::vector<Item>& batch);
+  /// Finishes the oldest batch begun and answers it. Returns as begin().
+  std::optional<ItemError> finish(engine::Replica& replica, std::vector<Item> batch);
+  /// Answers a whole batch with its error. Returns as begin().
+  std::optional<ItemError> fail(std::vector<Item> batch, const ItemError& why);
+  void check(const Request& request) const;
   void lose_replica(const ItemError& why);
   void describe(const EngineOptions& options);
   std::vector<Embedding> embed(Request request, bool images);
 
-  const engine::Clock::time_point begin = engine::Clock::now();
+  const engine::Clock::time_point made = engine::Clock::now();
   model::ModelFiles files;
   engine::PrepareOptions prepare;
   std::unique_ptr<engine::Preparer> preparer;
@@ -86,6 +94,7 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
   for (int i = 0; i < workers->size(); ++i) ahead += 2 * static_cast<std::size_t>(workers->replica(i).max_batch());
   scheduler = std::make_unique<engine::Scheduler>(*preparer, shared.decode, given.max_queue, ahead);
   describe(given);
+  preparer->accept(parse_device(info.device));
   workers->start([this](engine::Replica& replica) { serve(replica); });
 }
 
@@ -102,15 +111,43 @@ std::unique_ptr<engine::Replica> Engine::Impl::make_replica(Context::Impl& conte
   load.threads = std::min({kLoadThreads, context.options.threads, context.options.decode_threads + 1});
   auto model = context.models.get(files, *backend, load);
   // What is left is for this replica and those that come after it.
-  const std::size_t most = context.memory.left() / static_cast<std::size_t>(options.replicas - index);
-  return std::make_unique<engine::Replica>(std::move(backend), std::move(model), options.max_batch, most,
-                                           context.memory);
+  std::size_t left = context.memory.left();
+  const backend::Memory device = backend->memory();
+  if (device.total > 0 && options.max_batch == 0) left = std::min(left, device.free / 10 * 8);
+  engine::ReplicaLimits limits;
+  limits.max_batch = options.max_batch, limits.helpers = &context.decode;
+  limits.most = left / static_cast<std::size_t>(options.replicas - index);
+  auto replica = std::make_unique<engine::Replica>(std::move(backend), std::move(model), limits, context.memory);
+  if (replica->max_batch() < options.max_batch) {
+    logger.log(LogLevel::warning, cat("memory suffices for batches of ", replica->max_batch(), ", not ",
+                                      options.max_batch, ": larger requests are computed in parts"));
+  }
+  return replica;
 }
 
 void Engine::Impl::serve(engine::Replica& replica) {
-  for (;;) {
-    auto batch = scheduler->next_batch([&](std::span<const Item* const> items) { return replica.fitting(items); });
-    if (batch.empty() || !compute(replica, std::move(batch))) return;
+  // Begun, the oldest first. Where the device works beside the host it has its next batch before it has finished one,
+  // but only one that is full: a smaller one may still grow.
+  std::deque<std::vector<Item>> begun;
+  for (std::optional<ItemError> lost; !lost;) {
+    std::vector<Item> batch;
+    if (begun.empty()) {
+      batch = scheduler->next_batch([&](auto items) { return replica.fitting(items); });
+      if (batch.empty()) return;
+    } else if (replica.can_begin()) {
+      batch = scheduler->next_batch([&](auto items) { return replica.filling(items); }, false);
+    }
+    if (batch.empty()) {
+      batch = std::move(begun.front());
+      begun.pop_front();
+      lost = finish(replica, std::move(batch));
+    } else if (drop_abandoned(batch); !batch.empty()) {
+      lost = begin(replica, batch);
+      if (!batch.empty()) begun.push_back(std::move(batch));
+    }
+    if (!lost) continue;
+    for (auto& left : begun) fail(std::move(left), *lost);
+    lose_replica(*lost);
   }
 }
 
@@ -121,37 +158,69 @@ void Engine::Impl::lose_replica(const ItemError& why) {
   if (left == 0) scheduler->stop(why);
 }
 
-bool Engine::Impl::compute(engine::Replica& replica, std::vector<Item> batch) {
-  // Whoever has gone costs no device time.
+void Engine::Impl::drop_abandoned(std::vector<Item>& batch) {
   std::vector<std::pair<Item, ItemError>> gone;
   const auto now = engine::Clock::now();
   for (Item& item : batch) {
     if (auto reason = item.job->abandoned(now)) gone.emplace_back(std::move(item), std::move(*reason));
   }
-  const std::size_t count = batch.size();
   std::erase_if(batch, [](const Item& item) { return item.job == nullptr; });
-  std::vector<Embedding> answers(batch.size());
-  std::optional<ItemError> failure;
-  if (!batch.empty()) {
-    const bool image = batch.front().image;
-    try {
-      if (!(image ? info.vision_loaded : info.text_loaded)) {
-        throw Error(Code::unsupported, cat("the ", image ? "vision" : "text", " tower was not loaded"));
-      }
-      answers = replica.run(batch);
-    } catch (const std::exception& error) {
-      failure = engine::to_item_error(error);
-      logger.log(LogLevel::error, cat("a batch of ", batch.size(), " failed: ", error.what()));
-      for (Embedding& e : answers) e.error = failure;
-    }
-  }
-  scheduler->answered(count);  // before the answers: who has one may come back at once
+  scheduler->answered(gone.size());  // before the answers: who has one may come back at once
   for (auto& [item, reason] : gone) item.job->finish_failed(std::move(reason));
+}
+
+std::optional<ItemError> Engine::Impl::begin(engine::Replica& replica, std::vector<Item>& batch) {
+  const bool image = batch.front().image;
+  try {
+    if (!(image ? info.vision_loaded : info.text_loaded)) {
+      throw Error(Code::unsupported, cat("the ", image ? "vision" : "text", " tower was not loaded"));
+    }
+    replica.begin(batch);
+    return std::nullopt;
+  } catch (const std::exception& error) {
+    return fail(std::exchange(batch, {}), engine::to_item_error(error));
+  }
+}
+
+std::optional<ItemError> Engine::Impl::finish(engine::Replica& replica, std::vector<Item> batch) {
+  std::vector<Embedding> answers;
+  try {
+    answers = replica.finish(batch);
+  } catch (const std::exception& error) {
+    return fail(std::move(batch), engine::to_item_error(error));
+  }
+  scheduler->answered(batch.size());
   for (std::size_t i = 0; i < batch.size(); ++i)
     batch[i].job->finish(batch[i].image, batch[i].index, std::move(answers[i]));
-  if (!failure || failure->code != Code::device_failure) return true;
-  lose_replica(*failure);
-  return false;
+  return std::nullopt;
+}
+
+std::optional<ItemError> Engine::Impl::fail(std::vector<Item> batch, const ItemError& why) {
+  logger.log(LogLevel::error, cat("a batch of ", batch.size(), " failed: ", why.message));
+  scheduler->answered(batch.size());
+  for (Item& item : batch) {
+    Embedding failed;
+    failed.error = why;
+    item.job->finish(item.image, item.index, std::move(failed));
+  }
+  return why.code == Code::device_failure ? std::optional(why) : std::nullopt;
+}
+
+void Engine::Impl::check(const Request& request) const {
+  const auto check_one = [&](const DeviceVectors& to, std::size_t items, int width) {
+    if (to.values == nullptr) return;
+    if (to.device.kind == DeviceId::Kind::automatic || to_string(to.device) != info.device) {
+      throw Error(Code::invalid_argument, cat("vectors cannot stay in the memory of the device ", to_string(to.device),
+                                              ": this engine is on ", info.device));
+    }
+    if (to.rows < items || to.width != width) {
+      throw Error(Code::invalid_argument, cat("memory for ", to.rows, " vectors of ", to.width,
+                                              " values was given, and ", items, " of ", width, " are wanted"));
+    }
+  };
+  const bool projected = request.options.feature == Feature::projected;
+  check_one(request.image_vectors, request.images.size(), projected ? info.embed_dim : info.vision_width);
+  check_one(request.text_vectors, request.texts.size(), projected ? info.embed_dim : info.text_width);
 }
 
 void Engine::Impl::describe(const EngineOptions& given) {
@@ -169,10 +238,13 @@ void Engine::Impl::describe(const EngineOptions& given) {
   info.vocab_size = c.text.vocab_size;
   info.parameters = m.parameters, info.weight_bytes = m.weight_bytes;
   info.replicas = workers->size();
-  for (int i = 0; i < info.replicas; ++i) info.arena_bytes += workers->replica(i).arena_bytes();
+  for (int i = 0; i < info.replicas; ++i) {
+    info.arena_bytes += workers->replica(i).arena_bytes();
+    info.device_bytes += workers->replica(i).backend().memory().peak;
+  }
   info.max_batch = first.max_batch();
   info.vision_loaded = m.vision.has_value(), info.text_loaded = m.text.has_value();
-  info.load_seconds = std::chrono::duration<double>(engine::Clock::now() - begin).count();
+  info.load_seconds = std::chrono::duration<double>(engine::Clock::now() - made).count();
   info.logit_scale = m.logit_scale;
   info.knows_photographs = files.knows_photographs;
 }
@@ -256,6 +328,7 @@ std::vector<Embedding> Engine::embed_texts(std::span<const TextInput> texts, con
 }
 
 void Engine::submit(Request request, OnDone on_done) {
+  impl_->check(request);
   impl_->scheduler->submit(std::move(request), std::move(on_done), false);
 }
 

@@ -35,6 +35,7 @@ Preparer::Preparer(const model::ModelFiles& files, const PrepareOptions& options
 }
 
 bool Preparer::is_cheap(const ImageInput& image) const noexcept {
+  if (std::holds_alternative<DevicePixels>(image)) return true;
   const auto* pixels = std::get_if<HostPixels>(&image);
   return pixels != nullptr && pixels->width == input_size() && pixels->height == input_size();
 }
@@ -45,8 +46,25 @@ bool Preparer::is_cheap(const TextInput& text) noexcept {
   return words == nullptr || words->size() <= kBytes;
 }
 
+void Preparer::check(const DevicePixels& given) const {
+  if (given.device.kind == DeviceId::Kind::automatic || given.device != device_) {
+    throw Error(Code::unsupported, cat("pixels in the memory of the device ", to_string(given.device),
+                                       " are not read by an engine on ", to_string(device_), ": pass HostPixels"));
+  }
+  if (given.pixels == nullptr || given.width != input_size() || given.height != input_size()) {
+    throw Error(Code::invalid_argument,
+                cat("pixels on a device must be ", input_size(), " x ", input_size(), ", got ",
+                    given.pixels == nullptr ? "none" : cat(given.width, " x ", given.height), ": fit them first"));
+  }
+}
+
 Prepared Preparer::prepare(const ImageInput& input) const {
   Prepared out;
+  if (const auto* there = std::get_if<DevicePixels>(&input)) {
+    check(*there);
+    out.device_pixels = static_cast<const std::byte*>(there->pixels);
+    return out;
+  }
   const auto side = static_cast<std::size_t>(input_size());
   if (const auto* given = std::get_if<HostPixels>(&input)) {
     const bool sane =
@@ -66,13 +84,10 @@ Prepared Preparer::prepare(const ImageInput& input) const {
     decoder_->decode(pixels, decode_, fit_, out.owned_pixels);
     return out;
   }
-  const auto* encoded = std::get_if<EncodedImage>(&input);
-  if (encoded == nullptr) {
-    throw Error(Code::unsupported, "pixels in a device's memory need a device that can read them: pass HostPixels");
-  }
-  if (!encoded->bytes) throw Error(Code::invalid_argument, "the picture has no bytes");
+  const auto& encoded = std::get<EncodedImage>(input);
+  if (!encoded.bytes) throw Error(Code::invalid_argument, "the picture has no bytes");
   out.owned_pixels.resize(side * side * 3);
-  decoder_->decode(image::EncodedImage{*encoded->bytes}, decode_, fit_, out.owned_pixels);
+  decoder_->decode(image::EncodedImage{*encoded.bytes}, decode_, fit_, out.owned_pixels);
   return out;
 }
 

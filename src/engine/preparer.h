@@ -20,10 +20,11 @@ struct PrepareOptions {
   std::uint64_t max_pixels = 178'956'970;
 };
 
-/// An item's input for a tower: pixels u8 [S, S, 3] (own or the caller's), or ids.
+/// An item's input for a tower: pixels u8 [S, S, 3] (own, the caller's, or on the device), or ids.
 struct Prepared {
   std::vector<std::uint8_t> owned_pixels;
   std::shared_ptr<const std::vector<std::uint8_t>> shared_pixels;
+  const std::byte* device_pixels = nullptr;
   std::vector<std::int32_t> ids;
   bool truncated = false;
   const std::uint8_t* pixels() const noexcept { return shared_pixels ? shared_pixels->data() : owned_pixels.data(); }
@@ -33,6 +34,8 @@ struct Prepared {
 class Preparer {
  public:
   Preparer(const model::ModelFiles& files, const PrepareOptions& options);
+  /// Takes pixels in the memory of this device from now on. Before anything is prepared.
+  void accept(DeviceId device) { device_ = device; }
   /// Whether preparing costs so little that the caller's thread may do it.
   bool is_cheap(const ImageInput& image) const noexcept;
   static bool is_cheap(const TextInput& text) noexcept;
@@ -41,7 +44,10 @@ class Preparer {
   std::int32_t input_size() const noexcept { return config_.vision.image_size; }
 
  private:
+  void check(const DevicePixels& given) const;
+
   model::Config config_;
+  DeviceId device_;  ///< automatic: none
   image::FitOptions fit_;
   image::DecodeOptions decode_;
   std::unique_ptr<image::Decoder> decoder_;

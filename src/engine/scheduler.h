@@ -27,9 +27,10 @@ class Scheduler {
 
   /// The next items to compute: one kind, equal options, high priority first, the kind whose first item came earlier.
   /// `fitting` says how many of the candidates fit one pass. Waits for work; empty after stop(). Several threads may
-  /// take: who is free takes next, and leaves their share to others that wait.
+  /// take: who is free takes next, and leaves their share to others that wait. Without `wait`, empty as well when there
+  /// is nothing yet, or `fitting` says 0.
   template <class Fitting>
-  std::vector<Item> next_batch(Fitting fitting);
+  std::vector<Item> next_batch(Fitting fitting, bool wait = true);
 
   /// Counts items as answered, which makes room for others. Their jobs have been told already.
   void answered(std::size_t items);
@@ -73,33 +74,33 @@ class Scheduler {
 };
 
 template <class Fitting>
-std::vector<Item> Scheduler::next_batch(Fitting fitting) {
+std::vector<Item> Scheduler::next_batch(Fitting fitting, bool wait) {
   std::vector<Item> batch;
   std::unique_lock lock(mutex_);
-  for (;;) {
-    std::deque<Ready>* queue = nullptr;
+  std::deque<Ready>* queue = oldest_claim();
+  if (wait) {
     ++waiting_;
     work_.wait(lock, [&] { return stopped_ || (queue = oldest_claim()) != nullptr; });
     --waiting_;
-    if (stopped_) return batch;
-    const EmbedOptions options = queue->front().item.options();
-    std::vector<const Item*> candidates;
-    for (const Ready& r : *queue) {
-      const EmbedOptions& o = r.item.options();
-      if (o.feature != options.feature || o.normalize != options.normalize) break;
-      candidates.push_back(&r.item);
-    }
-    const std::size_t share = (candidates.size() + waiting_) / (waiting_ + 1);  // rounded up
-    const std::size_t count = fitting(std::span<const Item* const>(candidates).first(share));
-    for (std::size_t i = 0; i < count; ++i) {
-      batch.push_back(std::move(queue->front().item));
-      queue->pop_front();
-    }
-    prepared_ -= count;
-    start_pumps();
-    if (waiting_ > 0 && oldest_claim() != nullptr) work_.notify_one();
-    return batch;
   }
+  if (stopped_ || queue == nullptr) return batch;
+  const EmbedOptions options = queue->front().item.options();
+  std::vector<const Item*> candidates;
+  for (const Ready& r : *queue) {
+    const EmbedOptions& o = r.item.options();
+    if (o.feature != options.feature || o.normalize != options.normalize) break;
+    candidates.push_back(&r.item);
+  }
+  const std::size_t share = (candidates.size() + waiting_) / (waiting_ + 1);  // rounded up
+  const std::size_t count = fitting(std::span<const Item* const>(candidates).first(share));
+  for (std::size_t i = 0; i < count; ++i) {
+    batch.push_back(std::move(queue->front().item));
+    queue->pop_front();
+  }
+  prepared_ -= count;
+  start_pumps();
+  if (waiting_ > 0 && oldest_claim() != nullptr) work_.notify_one();
+  return batch;
 }
 
 }  // namespace tandem::engine

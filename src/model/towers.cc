@@ -8,7 +8,6 @@ namespace tandem::model {
 namespace {
 
 struct VisionState {
-  View pixels;   // u8 [B, S, S, 3]
   View scratch;  // u8
   TowerState tower;
 };
@@ -16,7 +15,6 @@ struct VisionState {
 VisionState take_vision(Arena& arena, const backend::Backend& backend, Precision precision, const VisionConfig& c,
                         int embed_dim, std::int64_t batch) {
   VisionState s;
-  s.pixels = arena.take(DType::u8, {batch, c.image_size, c.image_size, 3});
   s.scratch = arena.take(
       DType::u8,
       {static_cast<std::int64_t>(backend.patch_embed_scratch(batch, c.image_size, c.patch, c.width, precision))});
@@ -93,10 +91,9 @@ TowerOutput encode_images(Execution& ex, const VisionConfig& config, const Visio
   const std::int64_t batch = pixels.shape[0], tokens = config.tokens();
   Arena::Scope scope(ex.arena);
   VisionState s = take_vision(ex.arena, ex.backend, ex.precision, config, embed_dim, batch);
-  ex.backend.upload(pixels.data, s.pixels);
 
   backend::PatchEmbedArgs embed;  // x = patches, class token, positions   [B T, D]
-  embed.pixels = s.pixels, embed.weight = weights.patch_embed.get(), embed.patch = config.patch;
+  embed.pixels = pixels, embed.weight = weights.patch_embed.get(), embed.patch = config.patch;
   embed.class_embedding = weights.class_embedding.view(), embed.position = weights.position.view();
   embed.scratch = s.scratch, embed.out = s.tower.x;
   ex.backend.patch_embed(embed);

@@ -61,7 +61,7 @@ struct PassOptions {
   Observer observer;
 };
 
-/// pixels: u8 [B, S, S, 3] in host memory.
+/// pixels: u8 [B, S, S, 3] in the backend's memory.
 TowerOutput encode_images(Execution& ex, const VisionConfig& config, const VisionWeights& weights, int embed_dim,
                           ConstView pixels, const PassOptions& options);
 TowerOutput encode_texts(Execution& ex, const TextConfig& config, const TextWeights& weights, int embed_dim,

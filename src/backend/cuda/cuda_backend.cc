@@ -1,6 +1,7 @@
 #include "backend/cuda/cuda_backend.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "backend/cuda/kernels.h"
@@ -32,17 +33,23 @@ std::int64_t images_at_a_time(std::int64_t tokens) {
 
 class CudaBackend final : public Backend {
  public:
-  explicit CudaBackend(const CudaDevice& device)
+  CudaBackend(const CudaDevice& device, const CudaOptions& options)
       : device_(device),
+        options_(options),
         health_(device.index),
         stream_(open_stream()),
         staging_(health_, stream_.get()),
+        copies_(make_stream(health_)),
+        beside_(health_, copies_.get()),
+        uploaded_(make_event(health_)),
         weights_(health_, staging_, device.index),
         matmul_(health_, device.index, stream_.get()) {}
 
   ~CudaBackend() override {
     // Work in flight uses the staging memory and the workspace.
-    if (cudaSetDevice(device_.index) == cudaSuccess) static_cast<void>(cudaStreamSynchronize(stream_.get()));
+    if (cudaSetDevice(device_.index) != cudaSuccess) return;
+    static_cast<void>(cudaStreamSynchronize(copies_.get()));
+    static_cast<void>(cudaStreamSynchronize(stream_.get()));
   }
 
   DeviceId device() const override { return {DeviceId::Kind::cuda, device_.index}; }
@@ -88,6 +95,46 @@ class CudaBackend final : public Backend {
     health_.check(cudaStreamSynchronize(stream_.get()), "waiting for the device");
   }
   void* stream() const noexcept override { return stream_.get(); }
+
+  void upload_beside(const void* host, View to) override {
+    health_.enter();
+    beside_.upload(host, to.data, to.bytes());
+  }
+  void join_uploads() override {
+    health_.enter();
+    health_.check(cudaEventRecord(uploaded_.get(), copies_.get()), "recording an event");
+    health_.check(cudaStreamWaitEvent(stream_.get(), uploaded_.get(), 0), "waiting for the copies");
+  }
+  Buffer allocate_landing(std::size_t bytes) override {
+    health_.enter();
+    if (bytes == 0) return {};
+    auto* memory = static_cast<std::byte*>(make_pinned(health_, bytes).release());
+    return {memory, bytes, [](std::byte* p) { static_cast<void>(cudaFreeHost(p)); }};
+  }
+  void download_later(ConstView from, void* landing) override {
+    health_.enter();
+    health_.check(cudaMemcpyAsync(landing, from.data, from.bytes(), cudaMemcpyDeviceToHost, stream_.get()),
+                  "copying from the device");
+  }
+  std::uint64_t mark() override {
+    health_.enter();
+    Event& event = marks_[++marked_ % kMarks];
+    if (event.get() == nullptr) event = make_event(health_);
+    health_.check(cudaEventRecord(event.get(), stream_.get()), "recording an event");
+    return marked_;
+  }
+  void wait_for(std::uint64_t mark) override {
+    health_.enter();
+    if (mark == 0) return;
+    // An event that was used again stands behind the mark asked for: then this waits longer, never less.
+    health_.check(cudaEventSynchronize(marks_[mark % kMarks].get()), "waiting for the device");
+  }
+  Memory memory() const override {
+    Memory m;
+    m.held = health_.count()->held, m.peak = health_.count()->peak;
+    if (cudaSetDevice(device_.index) == cudaSuccess) static_cast<void>(cudaMemGetInfo(&m.free, &m.total));
+    return m;
+  }
 
   std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision p) override {
     health_.enter();
@@ -286,10 +333,17 @@ class CudaBackend final : public Backend {
   }
 
   const CudaDevice device_;
+  const CudaOptions options_;
   const bool warpgroups_ = device_.major == 9;
   Health health_;
   Stream stream_;
   Staging staging_;
+  Stream copies_;  ///< what upload_beside() copies on
+  Staging beside_;
+  Event uploaded_;
+  static constexpr std::size_t kMarks = 8;
+  std::array<Event, kMarks> marks_;
+  std::uint64_t marked_ = 0;
   WeightMaker weights_;
   Matmul matmul_;
   /// fp32 and tf32 have the same element type: attention computes as the layer did whose product it reads.
@@ -300,25 +354,25 @@ class CudaBackend final : public Backend {
 class Library final : public CudaLibrary {
  public:
   std::vector<CudaDevice> devices() const override { return list_devices(); }
-  std::unique_ptr<Backend> make_backend(int index) const override {
+  std::unique_ptr<Backend> make_backend(int index, const CudaOptions& options) const override {
     const auto all = list_devices();
     if (all.empty()) throw Error(Code::unsupported, "no CUDA device was found: use --device cpu");
     if (index < 0 || index >= static_cast<int>(all.size())) {
       throw Error(Code::unsupported, cat("cuda:", index, " does not exist: there ", all.size() == 1 ? "is" : "are", " ",
                                          all.size(), ", from cuda:0: choose one of these, or --device cpu"));
     }
-    return make_backend_on(all[static_cast<std::size_t>(index)]);
+    return make_backend_on(all[static_cast<std::size_t>(index)], options);
   }
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_backend_on(const CudaDevice& device) {
+std::unique_ptr<Backend> make_backend_on(const CudaDevice& device, const CudaOptions& options) {
   if (device.major * 10 + device.minor < 75) {
     throw Error(Code::unsupported, cat("cuda:", device.index, " (", device.name, ") has compute capability ",
                                        device.major, ".", device.minor, ", 7.5 or newer is wanted: use --device cpu"));
   }
-  return std::make_unique<CudaBackend>(device);
+  return std::make_unique<CudaBackend>(device, options);
 }
 
 extern "C" __attribute__((visibility("default"))) const CudaLibrary* tandem_cuda_library(const char* abi,

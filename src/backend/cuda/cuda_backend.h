@@ -7,6 +7,6 @@
 
 namespace tandem::backend::cuda {
 
-std::unique_ptr<Backend> make_backend_on(const CudaDevice& device);
+std::unique_ptr<Backend> make_backend_on(const CudaDevice& device, const CudaOptions& options);
 
 }  // namespace tandem::backend::cuda

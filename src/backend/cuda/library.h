@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backend/backend.h"
@@ -19,6 +21,12 @@ struct CudaDevice {
   int multiprocessors = 0;
 };
 
+struct CudaOptions {
+  bool graphs = true;  ///< record passes that come again, and issue them at once
+  /// Receives what a person should know, once: from any thread. May be empty.
+  std::function<void(std::string_view)> warn = {};
+};
+
 class CudaLibrary {
  public:
   virtual ~CudaLibrary() = default;
@@ -26,7 +34,7 @@ class CudaLibrary {
   virtual std::vector<CudaDevice> devices() const = 0;
   /// A backend on one device with a stream of its own. Throws unsupported for a device that is not there or whose
   /// architecture this library was not built for.
-  virtual std::unique_ptr<Backend> make_backend(int index) const = 0;
+  virtual std::unique_ptr<Backend> make_backend(int index, const CudaOptions& options) const = 0;
 };
 
 /// The one name that the library exports. `abi` is the caller's TANDEM_CUDA_ABI: a digest of the headers whose types

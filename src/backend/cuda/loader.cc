@@ -79,8 +79,8 @@ const cuda::CudaLibrary& load_cuda_library() {
   return *library;
 }
 
-std::unique_ptr<Backend> make_cuda_backend(int index) {
-  return load_cuda_library().make_backend(index);
+std::unique_ptr<Backend> make_cuda_backend(int index, const cuda::CudaOptions& options) {
+  return load_cuda_library().make_backend(index, options);
 }
 
 }  // namespace tandem::backend

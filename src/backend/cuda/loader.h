@@ -19,7 +19,7 @@ bool has_cuda_driver() noexcept;
 /// owner here. Throws unsupported with what is missing and the remedy.
 const cuda::CudaLibrary& load_cuda_library();
 
-/// load_cuda_library().make_backend(index)
-std::unique_ptr<Backend> make_cuda_backend(int index);
+/// load_cuda_library().make_backend(index, options)
+std::unique_ptr<Backend> make_cuda_backend(int index, const cuda::CudaOptions& options = {});
 
 }  // namespace tandem::backend

@@ -107,7 +107,12 @@ Buffer allocate_device(Health& health, int device, std::size_t bytes) {
                                          " are free; use a smaller batch, model or precision"));
   }
   health.check(result, "allocating memory");
-  const auto release = [device](std::byte* p) {
+  const auto held = health.count()->held += bytes;
+  std::size_t peak = health.count()->peak;
+  while (peak < held && !health.count()->peak.compare_exchange_weak(peak, held)) {
+  }
+  const auto release = [device, bytes, count = health.count()](std::byte* p) {
+    count->held -= bytes;
     int before = 0;
     static_cast<void>(cudaGetDevice(&before));
     static_cast<void>(cudaSetDevice(device));

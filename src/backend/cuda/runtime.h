@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -22,6 +23,10 @@ void check(cudaError_t result, const char* what);
 /// throws that first error.
 class Health {
  public:
+  /// Bytes of device memory, counted by whoever allocates and by the buffers themselves when they die.
+  struct Count {
+    std::atomic<std::size_t> held{0}, peak{0};
+  };
   explicit Health(int device) : device_(device) {}
   /// Throws when `result` is an error. `what` names the call for the message.
   void check(cudaError_t result, const char* what);
@@ -30,8 +35,10 @@ class Health {
   /// As check(), for a call that failed beyond recovery without an error of the runtime (cuBLAS).
   [[noreturn]] void fail(const std::string& message);
   bool dead() const;
+  const std::shared_ptr<Count>& count() const noexcept { return count_; }
 
  private:
+  const std::shared_ptr<Count> count_ = std::make_shared<Count>();
   const int device_;
   mutable std::mutex mutex_;
   std::optional<Error> first_;
@@ -39,7 +46,8 @@ class Health {
 
 std::vector<CudaDevice> list_devices();
 
-/// cudaMalloc. Throws out_of_memory with the bytes asked for, free and in all. Freed on any thread.
+/// cudaMalloc, counted by `health`. Throws out_of_memory with the bytes asked for, free and in all. Freed on any
+/// thread.
 Buffer allocate_device(Health& health, int device, std::size_t bytes);
 
 /// A plain owner of one of the runtime's handles.
@@ -57,6 +65,7 @@ class Owned {
     if (handle_ != nullptr) static_cast<void>(kDestroy(handle_));
   }
   Handle get() const noexcept { return handle_; }
+  Handle release() noexcept { return std::exchange(handle_, nullptr); }
 
  private:
   Handle handle_ = nullptr;

@@ -14,7 +14,6 @@ constexpr std::size_t kDownloadBytes = std::size_t{4} << 20;
 
 Staging::Staging(Health& health, cudaStream_t stream) : health_(health), stream_(stream) {
   for (Slot& slot : slots_) slot.passed = make_event(health);
-  download_ = make_pinned(health, kDownloadBytes);
 }
 
 void Staging::record(Slot& slot) {
@@ -84,6 +83,7 @@ void Staging::upload(const void* host, DType from, void* device, DType to, std::
 
 void Staging::download(const void* device, void* host, std::size_t bytes) {
   const std::lock_guard lock(download_mutex_);
+  if (download_.get() == nullptr) download_ = make_pinned(health_, kDownloadBytes);
   for (std::size_t at = 0; at < bytes; at += kDownloadBytes) {
     const std::size_t count = std::min(kDownloadBytes, bytes - at);
     health_.check(cudaMemcpyAsync(download_.get(), static_cast<const std::byte*>(device) + at, count,

@@ -51,7 +51,7 @@ class Staging {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::mutex download_mutex_;
-  Pinned download_;
+  Pinned download_;  ///< from the first download on
 };
 
 }  // namespace tandem::backend::cuda

@@ -188,8 +188,8 @@ class ReferenceBackend final : public Backend {
     check(a);
     for (std::int64_t r = 0; r < a.out.rows(); ++r) {
       const std::int64_t from = a.rows != nullptr ? a.rows[r] : r * a.every;
-      std::memcpy(a.out.as<float>() + r * a.out.stride, a.x.as<float>() + from * a.x.stride,
-                  static_cast<std::size_t>(a.out.columns()) * sizeof(float));
+      const View out = a.out.row_range(r, 1);
+      std::memcpy(out.data, a.x.row_range(from, 1).data, out.bytes());
     }
   }
 

@@ -58,6 +58,12 @@ class Towers : public testing::TestWithParam<Case> {
     convert(stored.view(), {reinterpret_cast<std::byte*>(out.data()), DType::f32, v.shape});
     return out;
   }
+  Tensor golden_pixels() {
+    const ConstView host = golden_->get("pixels");
+    Tensor out(backend_->allocate(host.bytes()), host.dtype, host.shape);
+    backend_->upload(host.data, out.view());
+    return out;
+  }
   std::vector<float> wanted(const std::string& name) {
     const ConstView v = golden_->get(name);
     return {v.as<float>(), v.as<float>() + v.shape.elements()};
@@ -106,11 +112,11 @@ TEST_P(Towers, ImagesEqualTheReferenceAfterEveryBlock) {
     compare(floats(x), want, name);
   };
   pass.normalize = false;
-  const ConstView pixels = golden_->get("pixels");
-  auto out = encode_images(ex, c, *model_.vision, model_.config.embed_dim, pixels, pass);
+  const Tensor pixels = golden_pixels();
+  auto out = encode_images(ex, c, *model_.vision, model_.config.embed_dim, pixels.view(), pass);
   compare(floats(out.pooled), wanted("vision.pooled"), "pooled");
   compare(floats(out.projected), wanted("vision.projected"), "projected");
-  out = encode_images(ex, c, *model_.vision, model_.config.embed_dim, pixels, {});
+  out = encode_images(ex, c, *model_.vision, model_.config.embed_dim, pixels.view(), {});
   compare(floats(out.projected), wanted("vision.projected_normalized"), "normalized");
 }
 
@@ -165,7 +171,8 @@ TEST_P(Towers, TextsEqualTheReferenceAloneAndPacked) {
 TEST_P(Towers, LogitsEqualTheReference) {
   auto ex = execution();
   const auto& c = model_.config;
-  auto images = encode_images(ex, c.vision, *model_.vision, c.embed_dim, golden_->get("pixels"), {});
+  const Tensor pixels = golden_pixels();
+  auto images = encode_images(ex, c.vision, *model_.vision, c.embed_dim, pixels.view(), {});
   const auto vectors = floats(images.projected);
   const Tensor a = backend_->prepare_vector(
       {reinterpret_cast<const std::byte*>(vectors.data()), DType::f32, images.projected.shape});
