@@ -71,7 +71,7 @@ TEST(CudaLoader, ErrorsCrossTheBoundary) {
     GTEST_SKIP() << error.what();
   }
   try {
-    library->make_backend(1 << 20);
+    library->make_backend(1 << 20, {});
     FAIL() << "a device that cannot be there was opened";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Code::unsupported) << error.what();
