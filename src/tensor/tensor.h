@@ -59,9 +59,9 @@ struct BasicView {
   constexpr BasicView(Byte* d, DType t, Shape s, std::int64_t row_stride)
       : data(d), dtype(t), shape(s), stride(row_stride) {}
   /// A view that may write can be passed where one that only reads is wanted.
-  template <class Other>
+  template <class Other>  // NOLINTNEXTLINE(google-explicit-constructor)
   requires(std::is_const_v<Byte>&& std::is_same_v<Other, std::remove_const_t<Byte>>) constexpr BasicView(
-      const BasicView<Other>& o)  // NOLINT(google-explicit-constructor)
+      const BasicView<Other>& o)
       : data(o.data), dtype(o.dtype), shape(o.shape), stride(o.stride) {}
 
   constexpr explicit operator bool() const noexcept { return data != nullptr; }
