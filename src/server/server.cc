@@ -1,6 +1,6 @@
 #include "server/server.h"
 
-#include <signal.h>
+#include <signal.h>  // NOLINT(modernize-deprecated-headers): POSIX's part, which <csignal> does not promise
 #include <unistd.h>
 
 #include <cerrno>
