@@ -42,7 +42,11 @@ std::string reason_of(const std::exception_ptr& error) {
 
 struct Http::Impl {
   Impl(const ServerOptions& o, Service& s)
-      : options(o), shared{options, s}, io(std::max(1, o.io_threads)), acceptor(asio::make_strand(io)) {}
+      : options(o),
+        shared{options, s},
+        io(std::max(1, o.io_threads)),
+        strand(asio::make_strand(io)),
+        acceptor(strand) {}
 
   class Place;
 
@@ -59,9 +63,10 @@ struct Http::Impl {
   std::mutex mutex;
   std::condition_variable changed;
   std::list<std::weak_ptr<Connection>> connections;
-  Clock::time_point failure_said;  // by the acceptor's strand
+  Clock::time_point failure_said;  // on the strand
 
-  asio::io_context io;  // after what its handlers use when it goes
+  asio::io_context io;                                   // after what its handlers use when it goes
+  asio::strand<asio::io_context::executor_type> strand;  // the acceptor's
   tcp::acceptor acceptor;
   int port = 0;
   std::vector<std::thread> threads;
@@ -110,7 +115,7 @@ asio::awaitable<void> Http::Impl::accept() {
     if (problem.empty()) continue;
     say_failure(problem);
     try {
-      asio::steady_timer pause(acceptor.get_executor(), kPause);
+      asio::steady_timer pause(strand, kPause);
       error_code ignored;
       co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
     } catch (const std::exception&) {  // no memory for waiting either: on without it
@@ -196,7 +201,7 @@ void Http::start() {
                                     "; choose another with --port"));
   }
   impl_->port = acceptor.local_endpoint().port();
-  asio::co_spawn(acceptor.get_executor(), impl_->accept(), [](const std::exception_ptr&) {});
+  asio::co_spawn(impl_->strand, impl_->accept(), [](const std::exception_ptr&) {});
   for (int i = 0; i < std::max(1, options.io_threads); ++i) {
     impl_->threads.push_back(start_thread("an I/O thread", [impl = impl_.get()] { impl->serve(); }));
   }
@@ -208,7 +213,7 @@ int Http::port() const noexcept {
 
 void Http::drain() {
   if (impl_->shared.draining.exchange(true)) return;
-  asio::post(impl_->acceptor.get_executor(), [impl = impl_.get()] {
+  asio::post(impl_->strand, [impl = impl_.get()] {
     error_code ignored;
     impl->acceptor.close(ignored);
   });

@@ -52,30 +52,28 @@ std::size_t LabelCache::hits() const {
 void LabelCache::get(const std::vector<std::string>& labels, const std::vector<std::string>& templates,
                      CancelFlag cancel, OnLabels on_labels) {
   std::string key = key_of(labels, templates);
-  std::shared_ptr<const LabelSet> found;
   std::shared_ptr<Job> job;
   {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     if (const auto entry = found_.find(key); entry != found_.end()) {
       entries_.splice(entries_.begin(), entries_, entry->second);
-      found = entries_.front().labels;
+      const auto found = entries_.front().labels;
       ++hits_;
-    } else if (const auto running = running_.find(key); running != running_.end()) {
+      lock.unlock();
+      on_labels(found);
+      return;
+    }
+    if (const auto running = running_.find(key); running != running_.end()) {
       running->second->waiting.emplace_back(std::move(cancel), std::move(on_labels));
       ++hits_;
       return;
-    } else {
-      job = std::make_shared<Job>(key, labels, templates);
-      job->waiting.emplace_back(std::move(cancel), std::move(on_labels));
-      running_.emplace(std::move(key), job);
-      ++misses_;
     }
+    job = std::make_shared<Job>(key, labels, templates);
+    job->waiting.emplace_back(std::move(cancel), std::move(on_labels));
+    running_.emplace(std::move(key), job);
+    ++misses_;
   }
-  if (found) {
-    on_labels(found);
-  } else {
-    next_portion(job);
-  }
+  next_portion(job);
 }
 
 void LabelCache::next_portion(const std::shared_ptr<Job>& job) {
