@@ -105,6 +105,7 @@ std::vector<std::unique_ptr<Communicator>> make_in_process(int ranks) {
   if (ranks < 1) throw Error(Code::invalid_argument, cat("a group of ", ranks, " ranks cannot be: give at least 1"));
   const auto group = std::make_shared<Group>(ranks);
   std::vector<std::unique_ptr<Communicator>> out;
+  out.reserve(static_cast<std::size_t>(ranks));
   for (int rank = 0; rank < ranks; ++rank) out.push_back(std::make_unique<InProcess>(group, rank));
   return out;
 }

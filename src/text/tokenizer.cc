@@ -168,7 +168,7 @@ class ClipTokenizer final : public Tokenizer {
   }
 
   bool is_fast(std::string_view text) const {
-    return std::all_of(text.begin(), text.end(), [&](char c) { return (c & 0x80) == 0 && fast_[static_cast<int>(c)]; });
+    return std::all_of(text.begin(), text.end(), [&](unsigned char c) { return c < 0x80 && fast_[c]; });
   }
 
   /// ASCII without anything special: both cleanings come down to lower case and words between spaces.
