@@ -21,7 +21,7 @@ std::uint64_t bytes_of(std::string_view dtype) {
 
 }  // namespace
 
-SafetensorsWriter::SafetensorsWriter(const std::string& path, std::map<std::string, std::string> metadata,
+SafetensorsWriter::SafetensorsWriter(const std::string& path, const std::map<std::string, std::string>& metadata,
                                      std::size_t room)
     : file_(path), header_("{\"__metadata__\":{") {
   bool first = true;

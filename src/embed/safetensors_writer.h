@@ -21,7 +21,7 @@ class SafetensorsWriter {
   static constexpr std::string_view kReservedName = "__metadata__";
 
   /// metadata: strings for __metadata__. room: bytes that the entries may take together, see entry_room().
-  SafetensorsWriter(const std::string& path, std::map<std::string, std::string> metadata, std::size_t room);
+  SafetensorsWriter(const std::string& path, const std::map<std::string, std::string>& metadata, std::size_t room);
 
   /// The most bytes that the header's entry of a tensor with this name and rank takes.
   static std::size_t entry_room(std::string_view name, std::size_t rank);
