@@ -222,8 +222,8 @@ std::optional<std::u32string> decode_strict(const Bytes& bytes) {
                         r.in(i + 4, 0xb0, 0xbf) && (r.in(i + 5, 0x80, 0xbf) || r.ends(i + 5));
       if (!pair) return std::nullopt;
       const auto bits = [&](std::size_t k, int mask) { return static_cast<char32_t>(r.at(k) & mask); };
-      out += (bits(i + 1, 0x0f) << 16) + (bits(i + 2, 0x3f) << 10) + (bits(i + 4, 0x0f) << 6) + bits(i + 5, 0x3f) +
-             0x10000;
+      out += static_cast<char32_t>((bits(i + 1, 0x0f) << 16) + (bits(i + 2, 0x3f) << 10) + (bits(i + 4, 0x0f) << 6) +
+                                   bits(i + 5, 0x3f) + 0x10000);
       i += 6;
     } else {
       const std::size_t length = utf8_length(r, i);

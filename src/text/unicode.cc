@@ -123,7 +123,7 @@ const Letters& letters_of(Whose whose) {
 void append_decomposed(char32_t c, const Letters& letters, std::u32string& out) {
   if (c >= kHangul && c < kHangul + kCountS) {
     const char32_t s = c - kHangul;
-    out += kJamoL + s / (kCountV * kCountT);
+    out += static_cast<char32_t>(kJamoL + s / (kCountV * kCountT));
     out += kJamoV + s / kCountT % kCountV;
     if (s % kCountT != 0) out += kJamoT + s % kCountT;
   } else if (const auto it = letters.decompositions.find(c); it != letters.decompositions.end()) {
