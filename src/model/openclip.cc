@@ -17,6 +17,7 @@ constexpr int kMaxLayers = 1024, kMaxVocabulary = 1 << 24;
 }
 
 bool unset(const Json& value) {
+  // NOLINTNEXTLINE(readability-container-size-empty): to empty(), a JSON string is never empty
   return value.is_null() || value == false || value == "" || ((value.is_object() || value.is_array()) && value.empty());
 }
 
