@@ -92,8 +92,8 @@ Image decode_gif(std::span<const std::byte> bytes, const DecodeLimits& limits) {
 
   const GifImageDesc& frame = gif->Image;
   if (frame.Width <= 0 || frame.Height <= 0) throw Error(Code::bad_data, "GIF frame is empty: the file is damaged");
-  const auto right = static_cast<std::uint64_t>(frame.Left + frame.Width);
-  const auto bottom = static_cast<std::uint64_t>(frame.Top + frame.Height);
+  const auto right = static_cast<std::uint64_t>(frame.Left) + static_cast<std::uint64_t>(frame.Width);
+  const auto bottom = static_cast<std::uint64_t>(frame.Top) + static_cast<std::uint64_t>(frame.Height);
   const std::uint64_t width = std::max<std::uint64_t>(right, static_cast<std::uint64_t>(gif->SWidth));
   const std::uint64_t height = std::max<std::uint64_t>(bottom, static_cast<std::uint64_t>(gif->SHeight));
   check_size("GIF", width, height, limits);
