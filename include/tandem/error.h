@@ -39,7 +39,7 @@ struct Where {
 };
 
 /// Of default visibility: it is thrown across the boundaries of shared libraries.
-class [[gnu::visibility("default")]] Error : public std::runtime_error {
+class __attribute__((visibility("default"))) Error : public std::runtime_error {
  public:
   Error(Code code, const std::string& message, Where where = Where::here())
       : std::runtime_error(message), code_(code), where_(where) {}
