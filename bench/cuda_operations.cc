@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cmath>
+#include <fstream>
 #include <functional>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -226,10 +227,12 @@ void measure_patches(Backend& backend, const Tower& t, std::int64_t batch, Preci
 int run(int argc, char** argv) {
   const Precision precision = parse_precision(argc > 1 ? argv[1] : "fp16");
   const double seconds = argc > 2 ? std::stod(argv[2]) : 0.2;
-  const std::string only = argc > 3 ? argv[3] : "";
+  const std::string only = argc > 3 ? argv[3] : "all";
+  const std::string tuning = argc > 4 ? argv[4] : "";
   const auto backend = make_cuda_backend(0);
+  if (!tuning.empty()) backend->start_tuning();
   for (const Tower& t : kTowers) {
-    if (!only.empty() && only != t.name) continue;
+    if (only != "all" && only != t.name) continue;
     Data data(*backend, backend->types(precision).activation);
     std::vector<Layer> layers(kWeights);
     for (Layer& layer : layers) {
@@ -238,10 +241,16 @@ int run(int argc, char** argv) {
       layer.fc1 = data.weight(t.mlp, t.width, precision);
       layer.fc2 = data.weight(t.width, t.mlp, precision);
     }
-    for (const std::int64_t batch : {1, 16, 256}) {
+    const std::vector<std::int64_t> some{1, 16, 256}, all{1, 2, 4, 8, 16, 32, 64, 128, 256};
+    for (const std::int64_t batch : tuning.empty() ? some : all) {
       measure_patches(*backend, t, batch, precision, seconds);
       measure(*backend, t, batch, precision, seconds, layers);
     }
+  }
+  if (!tuning.empty()) {
+    std::ofstream file(tuning);
+    file << backend->tuned();
+    if (!file.flush()) throw Error(Code::io_error, tuning + " cannot be written");
   }
   return 0;
 }
@@ -253,7 +262,8 @@ int main(int argc, char** argv) {
   try {
     return tandem::bench::run(argc, argv);
   } catch (const std::exception& error) {
-    std::cerr << "usage: tandem_cuda_operations [PRECISION [SECONDS [B-32|L-14-336|H-14]]]: " << error.what() << '\n';
+    std::cerr << "usage: tandem_cuda_operations [PRECISION [SECONDS [all|B-32|L-14-336|H-14 [TUNING_FILE]]]]: "
+              << error.what() << '\n';
     return 1;
   }
 }

@@ -18,6 +18,7 @@ for library in "$build"/lib/*.so*; do
   case $(basename "$library") in libtandem.so*) continue ;; esac
   strip -o "$bundle/lib/$(basename "$library")" "$library"
 done
+cp -r "$build/lib/tuning" "$bundle/lib/"
 
 kilobytes=$(du -sk --apparent-size "$bundle" | cut -f1)
 printf '%-28s %8s KiB\n' $(cd "$bundle" && find . -type f -printf '%P %k\n' | sort) "total" "$kilobytes"

@@ -226,6 +226,15 @@ class Backend {
   /// A hint, outside a forward pass, that `rows` x `weight` is going to be multiplied: a backend may make its plan now.
   virtual void warm_up(const LinearArgs&) {}
 
+  // Choosing kernels by measurement, never during a request (bench/cuda_operations).
+  /// From now on the first use of a shape times what could compute it and keeps the fastest. What the operations give
+  /// meanwhile is worth nothing.
+  virtual void start_tuning() {}
+  /// What was found, as text for a file of this device; empty where there is nothing to choose.
+  virtual std::string tuned() const { return {}; }
+  /// Takes such a text; lines of other versions or kinds are left out. Returns how many shapes it took.
+  virtual int take_tuned(const std::string&) { return 0; }
+
   virtual void patch_embed(const PatchEmbedArgs&) = 0;
   virtual void layer_norm(const LayerNormArgs&) = 0;
   virtual void linear(const LinearArgs&) = 0;

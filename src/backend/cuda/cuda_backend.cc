@@ -170,6 +170,10 @@ class CudaBackend final : public Backend {
     matmul_.prepare(call_of(a));
   }
 
+  void start_tuning() override { matmul_.start_tuning(); }
+  std::string tuned() const override { return matmul_.tuned(); }
+  int take_tuned(const std::string& text) override { return matmul_.take_tuned(text); }
+
   void patch_embed(const PatchEmbedArgs& a) override {
     check(a);
     health_.enter();

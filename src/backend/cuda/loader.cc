@@ -3,8 +3,11 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <cctype>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 
 #include "base/strings.h"
 
@@ -79,8 +82,37 @@ const cuda::CudaLibrary& load_cuda_library() {
   return *library;
 }
 
+std::string tuning_name(const std::string& device_name) {
+  std::string name;
+  for (const char c : device_name) {
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0) {
+      name += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    } else if (!name.empty() && name.back() != '-') {
+      name += '-';
+    }
+  }
+  return name + ".tuning";
+}
+
 std::unique_ptr<Backend> make_cuda_backend(int index, const cuda::CudaOptions& options) {
-  return load_cuda_library().make_backend(index, options);
+  auto backend = load_cuda_library().make_backend(index, options);
+  std::vector<fs::path> files;
+  if (const char* named = std::getenv("TANDEM_TUNING"); named != nullptr) {
+    files.emplace_back(named);  // empty: none
+  } else {
+    for (const fs::path& place : places()) {
+      files.push_back(place.parent_path() / "tuning" / tuning_name(backend->device_name()));
+    }
+  }
+  for (const fs::path& path : files) {
+    std::ifstream file(path);
+    if (!file) continue;
+    std::ostringstream text;
+    text << file.rdbuf();
+    backend->take_tuned(text.str());
+    break;
+  }
+  return backend;
 }
 
 }  // namespace tandem::backend

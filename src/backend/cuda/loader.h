@@ -19,7 +19,11 @@ bool has_cuda_driver() noexcept;
 /// owner here. Throws unsupported with what is missing and the remedy.
 const cuda::CudaLibrary& load_cuda_library();
 
-/// load_cuda_library().make_backend(index, options)
+/// "NVIDIA H200" → "nvidia-h200.tuning": the file of a device's measured choices.
+std::string tuning_name(const std::string& device_name);
+
+/// load_cuda_library().make_backend(index, options), with the choices that were measured on such a device:
+/// the file that the environment variable TANDEM_TUNING names (empty: none), or tuning/ beside the library.
 std::unique_ptr<Backend> make_cuda_backend(int index, const cuda::CudaOptions& options = {});
 
 }  // namespace tandem::backend

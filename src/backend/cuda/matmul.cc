@@ -2,6 +2,11 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <sstream>
+#include <vector>
 
 #include "base/strings.h"
 
@@ -82,7 +87,7 @@ void Matmul::check(cublasStatus_t status, const MatmulCall& m, const char* what)
                    to_string(m.in), " to ", to_string(m.type), ": ", cublasLtGetStatusString(status)));
 }
 
-cublasLtMatmulAlgo_t Matmul::choose(const MatmulCall& m, std::int64_t rows) {
+int Matmul::propose(const MatmulCall& m, std::int64_t rows, cublasLtMatmulHeuristicResult_t* results, int most) {
   Problem p(m, rows);
   check(p.good, m, "describing");
   cublasLtMatmulPreferenceOpaque_t preference;
@@ -96,12 +101,108 @@ cublasLtMatmulAlgo_t Matmul::choose(const MatmulCall& m, std::int64_t rows) {
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(m.x, m.ldx, m.in));
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, m.residual != nullptr ? alignment(m.residual, m.ldr, m.type) : out);
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, out);
-  cublasLtMatmulHeuristicResult_t result{};
   int found = 0;
-  check(cublasLtMatmulAlgoGetHeuristic(handle_, &p.desc, &p.w, &p.x, &p.c, &p.d, &preference, 1, &result, &found), m,
+  check(cublasLtMatmulAlgoGetHeuristic(handle_, &p.desc, &p.w, &p.x, &p.c, &p.d, &preference, most, results, &found), m,
         "no algorithm for");
   if (found == 0) check(CUBLAS_STATUS_NOT_SUPPORTED, m, "no algorithm for");
+  return found;
+}
+
+cublasLtMatmulAlgo_t Matmul::choose(const MatmulCall& m, std::int64_t rows) {
+  if (const auto found = tuned_.find(shape_of(m)); found != tuned_.end()) {
+    Problem p(m, m.rows);
+    cublasLtMatmulHeuristicResult_t result{};
+    if (p.good == CUBLAS_STATUS_SUCCESS &&
+        cublasLtMatmulAlgoCheck(handle_, &p.desc, &p.w, &p.x, &p.c, &p.d, &found->second, &result) ==
+            CUBLAS_STATUS_SUCCESS &&
+        result.workspaceSize <= kWorkspaceBytes) {
+      return found->second;
+    }
+  }
+  cublasLtMatmulHeuristicResult_t result{};
+  propose(m, rows, &result, 1);
   return result.algo;
+}
+
+/// By the median of a few timings each, taken in turns.
+cublasLtMatmulAlgo_t Matmul::fastest(const MatmulCall& m) {
+  constexpr int kMost = 24, kRepeats = 5;
+  cublasLtMatmulHeuristicResult_t proposed[kMost] = {};
+  const int count = propose(m, m.rows, proposed, kMost);
+  const Event begin = make_timer(health_), end = make_timer(health_);
+  const auto time = [&](const cublasLtMatmulAlgo_t& algo) {
+    health_.check(cudaEventRecord(begin.get(), stream_), "timing");
+    for (int i = 0; i < kRepeats; ++i) {
+      if (multiply(m, algo) != CUBLAS_STATUS_SUCCESS) return std::numeric_limits<float>::infinity();
+    }
+    health_.check(cudaEventRecord(end.get(), stream_), "timing");
+    health_.check(cudaEventSynchronize(end.get()), "timing");
+    float ms = 0;
+    health_.check(cudaEventElapsedTime(&ms, begin.get(), end.get()), "timing");
+    return ms;
+  };
+  std::array<std::vector<float>, kMost> times;
+  for (int round = 0; round < 6; ++round) {  // the first one warms up
+    for (int i = 0; i < count; ++i) {
+      const float ms = time(proposed[i].algo);
+      if (round > 0 || !std::isfinite(ms)) times[static_cast<std::size_t>(i)].push_back(ms);
+    }
+  }
+  int best = 0;
+  float least = std::numeric_limits<float>::infinity();
+  for (int i = 0; i < count; ++i) {
+    auto& t = times[static_cast<std::size_t>(i)];
+    std::sort(t.begin(), t.end());
+    // The heuristic's own order decides within the noise.
+    if (const float median = t[t.size() / 2]; median < 0.99F * least) least = median, best = i;
+  }
+  return proposed[best].algo;
+}
+
+Matmul::Shape Matmul::shape_of(const MatmulCall& m) {
+  const std::int64_t kind = static_cast<std::int64_t>(m.in) * 64 + static_cast<std::int64_t>(m.type) * 8 +
+                            (m.residual != nullptr ? 4 : 0) + (m.bias != nullptr ? 2 : 0) + (m.tf32 ? 1 : 0);
+  return {bucket(m.rows), m.outputs, m.inputs, kind};
+}
+
+std::string Matmul::tuned() const {
+  std::string out;
+  for (const auto& [shape, algo] : tuned_) {
+    out += cat("cublasLt ", cublasLtGetVersion());
+    for (const std::int64_t n : shape) out += cat(' ', n);
+    out += ' ';
+    for (const std::uint64_t word : algo.data) {
+      char text[17];
+      std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(word));
+      out += text;
+    }
+    out += '\n';
+  }
+  return out;
+}
+
+int Matmul::take_tuned(const std::string& text) {
+  std::istringstream lines(text);
+  int taken = 0;
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string name, hex;
+    std::size_t version = 0;
+    Shape shape{};
+    words >> name >> version;
+    for (std::int64_t& n : shape) words >> n;
+    words >> hex;
+    cublasLtMatmulAlgo_t algo{};
+    constexpr std::size_t kWords = std::size(decltype(algo.data){});
+    if (!words || name != "cublasLt" || version != cublasLtGetVersion() || hex.size() != 16 * kWords ||
+        hex.find_first_not_of("0123456789abcdef") != std::string::npos) {
+      continue;
+    }
+    for (std::size_t i = 0; i < kWords; ++i) algo.data[i] = std::stoull(hex.substr(16 * i, 16), nullptr, 16);
+    tuned_[shape] = algo;
+    ++taken;
+  }
+  return taken;
 }
 
 const cublasLtMatmulAlgo_t& Matmul::algorithm(const MatmulCall& m) {
@@ -116,6 +217,7 @@ const cublasLtMatmulAlgo_t& Matmul::algorithm(const MatmulCall& m) {
   const Key key{rows, m.outputs, m.inputs, m.ldx * 257 + aligned, m.ldw, m.ldo, residual, kind};
   if (const auto found = chosen_.find(key); found != chosen_.end()) return found->second;
   if (chosen_.size() >= kMostChosen) chosen_.clear();
+  if (tuning_ && !tuned_.contains(shape_of(m))) tuned_[shape_of(m)] = fastest(m);
   return chosen_.emplace(key, choose(m, rows)).first->second;
 }
 
@@ -123,20 +225,23 @@ void Matmul::prepare(const MatmulCall& call) {
   if (call.rows > 0) static_cast<void>(algorithm(call));
 }
 
-void Matmul::run(const MatmulCall& m) {
-  if (m.rows == 0 || m.outputs == 0) return;
+cublasStatus_t Matmul::multiply(const MatmulCall& m, const cublasLtMatmulAlgo_t& algo) {
   Problem p(m, m.rows);
-  check(p.good, m, "describing");
+  if (p.good != CUBLAS_STATUS_SUCCESS) return p.good;
   const float beta = m.residual != nullptr ? 1.0F : 0.0F;
   const void* c = m.residual != nullptr ? m.residual : m.out;
-  const auto multiply = [&](const cublasLtMatmulAlgo_t& algo) {
-    return cublasLtMatmul(handle_, &p.desc, &m.alpha, m.weight, &p.w, m.x, &p.x, &beta, c, &p.c, m.out, &p.d, &algo,
-                          workspace_.data(), kWorkspaceBytes, stream_);
-  };
-  cublasStatus_t status = multiply(algorithm(m));
+  return cublasLtMatmul(handle_, &p.desc, &m.alpha, m.weight, &p.w, m.x, &p.x, &beta, c, &p.c, m.out, &p.d, &algo,
+                        workspace_.data(), kWorkspaceBytes, stream_);
+}
+
+void Matmul::run(const MatmulCall& m) {
+  if (m.rows == 0 || m.outputs == 0) return;
+  cublasStatus_t status = multiply(m, algorithm(m));
   // An algorithm is chosen for its bucket's largest number of rows; where it refuses fewer, this shape has its own.
   if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) {
-    status = multiply(choose(m, m.rows));
+    cublasLtMatmulHeuristicResult_t own{};
+    propose(m, m.rows, &own, 1);
+    status = multiply(m, own.algo);
   }
   check(status, m, "multiplying");
 }

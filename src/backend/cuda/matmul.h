@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <string>
 
 #include "backend/cuda/runtime.h"
 
@@ -41,10 +42,22 @@ class Matmul {
   void prepare(const MatmulCall& call);
   void run(const MatmulCall& call);
 
+  /// From now on the first call of a shape times what the heuristic proposes, and keeps the fastest. The calls' results
+  /// are then worth nothing: a product with a residual in place is repeated.
+  void start_tuning() { tuning_ = true; }
+  /// What tuning found, as text: a line a shape, which names the version of cuBLASLt that can read it.
+  std::string tuned() const;
+  /// Takes what tuned() gave, where this cuBLASLt is the same; lines that do not parse are left out. Returns how many
+  /// shapes it took.
+  int take_tuned(const std::string& text);
+
  private:
   void check(cublasStatus_t status, const MatmulCall& call, const char* what);
   const cublasLtMatmulAlgo_t& algorithm(const MatmulCall& call);
   cublasLtMatmulAlgo_t choose(const MatmulCall& call, std::int64_t rows);
+  cublasLtMatmulAlgo_t fastest(const MatmulCall& call);
+  int propose(const MatmulCall& call, std::int64_t rows, cublasLtMatmulHeuristicResult_t* results, int most);
+  cublasStatus_t multiply(const MatmulCall& call, const cublasLtMatmulAlgo_t& algorithm);
 
   Health& health_;
   cudaStream_t stream_;
@@ -53,6 +66,11 @@ class Matmul {
   /// What a heuristic looks at: sizes (rows rounded up to a bucket), strides, types, epilogue, alignment.
   using Key = std::array<std::int64_t, 8>;
   std::map<Key, cublasLtMatmulAlgo_t> chosen_;
+  /// The same for packed matrices: bucket of rows, outputs, inputs, and the kind of call (types, bias, residual).
+  using Shape = std::array<std::int64_t, 4>;
+  static Shape shape_of(const MatmulCall& call);
+  std::map<Shape, cublasLtMatmulAlgo_t> tuned_;
+  bool tuning_ = false;
 };
 
 }  // namespace tandem::backend::cuda

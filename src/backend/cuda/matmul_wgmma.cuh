@@ -11,7 +11,7 @@
 #include <cutlass/gemm/kernel/gemm_universal.hpp>
 
 #include "backend/cuda/gelu.cuh"
-#include "backend/cuda/matmul_wgmma.h"
+#include "backend/cuda/matmul_wgmma_kernels.h"
 
 namespace tandem::backend::cuda::wgmma {
 

@@ -134,6 +134,12 @@ Event make_event(Health& health) {
   return Event(event);
 }
 
+Event make_timer(Health& health) {
+  cudaEvent_t event = nullptr;
+  health.check(cudaEventCreate(&event), "creating an event");
+  return Event(event);
+}
+
 Pinned make_pinned(Health& health, std::size_t bytes) {
   void* memory = nullptr;
   health.check(cudaMallocHost(&memory, bytes), "allocating page-locked host memory");

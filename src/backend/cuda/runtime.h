@@ -76,6 +76,8 @@ using Pinned = Owned<void*, cudaFreeHost>;
 
 Stream make_stream(Health& health);
 Event make_event(Health& health);
+/// An event that times.
+Event make_timer(Health& health);
 Pinned make_pinned(Health& health, std::size_t bytes);
 
 }  // namespace tandem::backend::cuda

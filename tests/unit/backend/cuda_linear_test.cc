@@ -104,6 +104,19 @@ TEST_P(CudaLinear, ActivationOfEveryHalf) {
   }
 }
 
+/// What one backend measured, another takes and computes with.
+TEST_P(CudaLinear, TuningIsTakenOver) {
+  cuda->start_tuning();
+  compare({96, 64, 128}, ActivationFn::none, Residual::none, type(), true);
+  compare({96, 128, 64}, ActivationFn::none, Residual::apart, residual_type(), true);
+  const std::string text = cuda->tuned();
+  cuda = make_cuda_backend(0);
+  EXPECT_EQ(cuda->take_tuned(text), 2) << text;
+  EXPECT_EQ(cuda->take_tuned("cublasLt 1 96 128 64 0 00\nnonsense\n"), 0);
+  compare({96, 64, 128}, ActivationFn::none, Residual::none, type(), true);
+  compare({96, 128, 64}, ActivationFn::none, Residual::apart, residual_type(), true);
+}
+
 TEST_P(CudaLinear, OddShapesAndStrides) {
   for (const Size s : {Size{1, 1, 1},
                        {1, 7, 3},
