@@ -12,6 +12,7 @@ namespace tandem {
 struct ContextOptions {
   int threads = 0;         ///< compute threads per CPU replica; 0: the cores this process may use, divided by replicas
   int decode_threads = 0;  ///< threads that decode and resize pictures; 0: as many as `threads`
+  bool graphs = true;      ///< on a GPU: record small passes and replay them; off for looking for a fault
   bool pin_threads = false;  ///< bind compute threads to cores
   /// Receives the library's log lines: level 0 debug, 1 info, 2 warning, 3 error. Called from several threads.
   std::function<void(int level, std::string_view message)> log = {};

@@ -35,7 +35,8 @@ struct HostPixels {
 };
 
 /// Fitted pixels in the memory of the Engine's own device: input_size x input_size x 3, one byte a channel. They are
-/// read in place, without a copy where the pictures of a batch lie one behind the other in the order of the request.
+/// read in place where the pictures of a large batch lie one behind the other in the order of the request; a few are
+/// copied on the device, to where the recorded pass for so many reads them.
 /// Whoever wrote them has waited until they are there, and leaves them until the request is answered.
 struct DevicePixels {
   DeviceId device;

@@ -73,7 +73,7 @@ struct ConstOperand {
 };
 
 /// How the rows of a packed matrix divide into sequences. Sequence i owns rows [offsets[i], offsets[i + 1]); without
-/// offsets every sequence has `longest` rows. `offsets` (count + 1 values) is in the backend's memory.
+/// offsets each has `longest` rows. `offsets` (count + 1 values) is the backend's. Rows after the last belong to none.
 struct Sequences {
   std::int64_t count = 0;
   std::int64_t longest = 0;

@@ -36,6 +36,7 @@ void declare_common(CLI::App& app, CommonOptions& options) {
       ->group("Device");
   flags.number("--threads", options.context.threads, 0, 4096, "compute threads; 0: all cores")->group("Device");
   flags.flag("--pin-threads", options.context.pin_threads, "bind compute threads to cores")->group("Device");
+  flags.flag("--no-graphs", options.no_graphs, "on a GPU, issue every pass step by step")->group("Device");
   flags.flag("--json", options.json, "JSON Lines on standard output, nothing else")->group("Output");
   flags.flag("--quiet", options.quiet, "no progress and no notes")->group("Output");
   flags.choice("--log-level", options.verbosity, parse_verbosity, "debug, info, warn, error, off")->group("Output");
@@ -61,6 +62,7 @@ void require_tokenizer(const CommonOptions& options) {
 
 LoadedEngine load_engine(const CommonOptions& options, Console& console) {
   ContextOptions context = options.context;
+  context.graphs = !options.no_graphs;
   context.log = console.log_sink();
   LoadedEngine loaded;
   loaded.context = std::make_unique<Context>(context);

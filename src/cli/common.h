@@ -17,7 +17,7 @@ namespace tandem::cli {
 struct CommonOptions {
   EngineOptions engine;
   ContextOptions context;
-  bool json = false, quiet = false;
+  bool json = false, quiet = false, no_graphs = false;
   Verbosity verbosity = Verbosity::warn;
 };
 

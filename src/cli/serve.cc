@@ -22,6 +22,7 @@ int run(Options options, Console& console) {
   // A request that the limit admits must fit the queue.
   server.engine.max_queue = std::max(server.engine.max_queue, static_cast<std::size_t>(server.max_items));
   server.context = options.common.context;
+  server.context.graphs = !options.common.no_graphs;
   server.context.log = console.log_sink();
   server.demo_folder = (hub::bundled_models() / "emoji").string();
   server.max_body_bytes = static_cast<std::size_t>(options.max_body_mib) << 20;

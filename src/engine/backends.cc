@@ -32,7 +32,11 @@ std::unique_ptr<backend::Backend> make_backend(DeviceId device, const ContextOpt
     case DeviceId::Kind::cpu:
       return backend::make_cpu_backend({options.threads, options.pin_threads, "", {}, first_core});
     case DeviceId::Kind::reference: return backend::make_reference_backend();
-    case DeviceId::Kind::cuda: return backend::make_cuda_backend(device.index);
+    case DeviceId::Kind::cuda: {
+      backend::cuda::CudaOptions cuda{options.graphs, {}};
+      if (options.log) cuda.warn = [log = options.log](std::string_view message) { log(2, message); };
+      return backend::make_cuda_backend(device.index, cuda);
+    }
   }
   throw Error(Code::internal, cat("no backend for the device ", to_string(device)));
 }

@@ -162,9 +162,15 @@ ConstView Replica::pixels(std::span<Item> items, Slot& slot) {
     first = reinterpret_cast<const std::byte*>(items.front().prepared.pixels());
     in_place = true;
   }
-  if (in_place) return {first, DType::u8, shape};
+  // A recorded pass reads its own slot.
+  if (in_place && (slots_.size() == 1 || count > model::kReplayedImages)) return {first, DType::u8, shape};
 
+  const ConstView slot_view(slot.pixels.data(), DType::u8, shape);
   const View rows(slot.pixels.data(), DType::u8, {count, bytes});
+  if (in_place) {
+    backend_->select_rows({ConstView(first, DType::u8, {count, bytes}), nullptr, rows, 1});
+    return slot_view;
+  }
   const int helpers = items.size() * picture_bytes() < kLargeCopy ? 0 : kCopyHelpers;
   parallel_for(helpers_, helpers, items.size(), [&](std::size_t i) {
     const Prepared& picture = items[i].prepared;
@@ -177,7 +183,7 @@ ConstView Replica::pixels(std::span<Item> items, Slot& slot) {
     if (there == nullptr) continue;
     backend_->select_rows({ConstView(there, DType::u8, {1, bytes}), nullptr, rows.row_range(i, 1), 1});
   }
-  return {slot.pixels.data(), DType::u8, shape};
+  return slot_view;
 }
 
 model::TowerOutput Replica::encode(std::span<Item> items, Slot& slot, const EmbedOptions& options) {
@@ -191,6 +197,7 @@ model::TowerOutput Replica::encode(std::span<Item> items, Slot& slot, const Embe
   ids_.clear();
   for (const Item& item : items) ids_.emplace_back(item.prepared.ids);
   model::pack_texts(c.text, ids_, true, packed_);
+  if (slots_.size() > 1) model::pad_texts(c.text, max_text_rows_, packed_);
   return model::encode_texts(execution, c.text, *model_->text, c.embed_dim, packed_, pass);
 }
 
@@ -215,6 +222,7 @@ bool Replica::leave_on_device(std::span<Item> items, ConstView vectors, bool nor
 }
 
 void Replica::begin(std::span<Item> items) {
+  if (begun_ == 0) next_ = 0;  // batches that come one by one share a slot, and so the recorded pass that reads it
   Slot& slot = slots_[next_];
   slot.begun = Clock::now();
   for (Item& item : items) item.job->started(slot.begun);

@@ -1,6 +1,8 @@
 #include "model/towers.h"
 
 #include <algorithm>
+#include <array>
+#include <functional>
 
 #include "base/strings.h"
 
@@ -39,11 +41,28 @@ TextState take_text(Arena& arena, const backend::Backend& backend, Precision pre
 }
 
 /// pooled = ln(selected); projected = W pooled, of unit length when asked.
-TowerOutput finish(Execution& ex, const TowerConfig& c, const Norm& norm, const backend::PreparedWeight* projection,
-                   const TowerState& s, const PassOptions& options) {
+void finish(Execution& ex, const TowerConfig& c, const Norm& norm, const backend::PreparedWeight* projection,
+            const TowerState& s, const PassOptions& options) {
   ex.backend.layer_norm({s.selected, norm.gamma.view(), norm.beta.view(), c.norm_eps, {s.pooled, {}}});
   if (options.project) ex.backend.project({s.pooled, projection, options.normalize, s.projected});
+}
+
+TowerOutput output(const TowerState& s, const PassOptions& options) {
   return {s.pooled, options.project ? ConstView(s.projected) : ConstView()};
+}
+
+std::int64_t address(const void* p) {
+  return static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(p));
+}
+
+/// Issues a pass; where it may come again, so that the backend can record it. `what` is all that its operations depend
+/// on besides the weights and the options.
+void issue(Execution& ex, const void* weights, std::array<std::int64_t, 6> what, const PassOptions& options,
+           bool may_come_again, const std::function<void()>& pass) {
+  if (!may_come_again || options.observer) return pass();
+  backend::PassKey key{address(weights), (options.project ? 2 : 0) + (options.normalize ? 1 : 0)};
+  std::ranges::copy(what, key.begin() + 2);
+  ex.backend.replay(key, pass);
 }
 
 }  // namespace
@@ -86,28 +105,40 @@ void pack_texts(const TextConfig& config, std::span<const std::span<const std::i
   }
 }
 
+void pad_texts(const TextConfig& config, std::int64_t most_rows, PackedTexts& texts) {
+  if (texts.count() > kReplayedTexts) return;
+  constexpr std::int64_t kStep = 16;
+  const auto up = [](std::int64_t n) { return (n + kStep - 1) / kStep * kStep; };
+  const std::int64_t rows = std::min(up(texts.rows()), std::max(most_rows, texts.rows()));
+  texts.ids.resize(static_cast<std::size_t>(rows)), texts.positions.resize(static_cast<std::size_t>(rows));
+  texts.longest = static_cast<std::int32_t>(std::min<std::int64_t>(up(texts.longest), config.context_length));
+}
+
 TowerOutput encode_images(Execution& ex, const VisionConfig& config, const VisionWeights& weights, int embed_dim,
                           ConstView pixels, const PassOptions& options) {
   const std::int64_t batch = pixels.shape[0], tokens = config.tokens();
   Arena::Scope scope(ex.arena);
   VisionState s = take_vision(ex.arena, ex.backend, ex.precision, config, embed_dim, batch);
+  const auto pass = [&] {
+    backend::PatchEmbedArgs embed;  // x = patches, class token, positions   [B T, D]
+    embed.pixels = pixels, embed.weight = weights.patch_embed.get(), embed.patch = config.patch;
+    embed.class_embedding = weights.class_embedding.view(), embed.position = weights.position.view();
+    embed.scratch = s.scratch, embed.out = s.tower.x;
+    ex.backend.patch_embed(embed);
+    ex.backend.layer_norm({s.tower.x,
+                           weights.ln_pre.gamma.view(),
+                           weights.ln_pre.beta.view(),
+                           config.norm_eps,
+                           {s.tower.x, {}}});  // x = ln_pre(x)
+    if (options.observer) options.observer(-1, s.tower.x);
 
-  backend::PatchEmbedArgs embed;  // x = patches, class token, positions   [B T, D]
-  embed.pixels = pixels, embed.weight = weights.patch_embed.get(), embed.patch = config.patch;
-  embed.class_embedding = weights.class_embedding.view(), embed.position = weights.position.view();
-  embed.scratch = s.scratch, embed.out = s.tower.x;
-  ex.backend.patch_embed(embed);
-  ex.backend.layer_norm({s.tower.x,
-                         weights.ln_pre.gamma.view(),
-                         weights.ln_pre.beta.view(),
-                         config.norm_eps,
-                         {s.tower.x, {}}});  // x = ln_pre(x)
-  if (options.observer) options.observer(-1, s.tower.x);
-
-  Layout layout;
-  layout.own = {batch, tokens, batch * tokens, nullptr};
-  run_blocks(ex, config, *weights.blocks, layout, false, s.tower, options.observer);
-  return finish(ex, config, weights.ln_post, weights.projection.get(), s.tower, options);
+    Layout layout;
+    layout.own = {batch, tokens, batch * tokens, nullptr};
+    run_blocks(ex, config, *weights.blocks, layout, false, s.tower, options.observer);
+    finish(ex, config, weights.ln_post, weights.projection.get(), s.tower, options);
+  };
+  issue(ex, &weights, {batch, address(pixels.data), address(s.tower.x.data)}, options, batch <= kReplayedImages, pass);
+  return output(s.tower, options);
 }
 
 TowerOutput encode_texts(Execution& ex, const TextConfig& config, const TextWeights& weights, int embed_dim,
@@ -118,17 +149,21 @@ TowerOutput encode_texts(Execution& ex, const TextConfig& config, const TextWeig
   ex.backend.upload(texts.positions.data(), s.positions);
   ex.backend.upload(texts.offsets.data(), s.offsets);
   ex.backend.upload(texts.pooled.data(), s.pooled);
+  const auto pass = [&] {
+    ex.backend.embed_tokens({s.ids.as<std::int32_t>(), s.positions.as<std::int32_t>(), weights.token.view(),
+                             weights.position.view(), s.tower.x});  // x = tokens + positions   [M, D]
+    if (options.observer) options.observer(-1, s.tower.x);
 
-  ex.backend.embed_tokens({s.ids.as<std::int32_t>(), s.positions.as<std::int32_t>(), weights.token.view(),
-                           weights.position.view(), s.tower.x});  // x = tokens + positions   [M, D]
-  if (options.observer) options.observer(-1, s.tower.x);
-
-  Layout layout;
-  layout.prefix = texts.prefix;
-  layout.own = {texts.count(), texts.longest, texts.rows() - texts.prefix, s.offsets.as<std::int32_t>()};
-  layout.pooled = s.pooled.as<std::int32_t>();
-  run_blocks(ex, config, *weights.blocks, layout, config.mask == TextMask::causal, s.tower, options.observer);
-  return finish(ex, config, weights.ln_final, weights.projection.get(), s.tower, options);
+    Layout layout;
+    layout.prefix = texts.prefix;
+    layout.own = {texts.count(), texts.longest, texts.rows() - texts.prefix, s.offsets.as<std::int32_t>()};
+    layout.pooled = s.pooled.as<std::int32_t>();
+    run_blocks(ex, config, *weights.blocks, layout, config.mask == TextMask::causal, s.tower, options.observer);
+    finish(ex, config, weights.ln_final, weights.projection.get(), s.tower, options);
+  };
+  issue(ex, &weights, {texts.count(), texts.rows(), texts.longest, texts.prefix, address(s.tower.x.data)}, options,
+        texts.count() <= kReplayedTexts, pass);
+  return output(s.tower, options);
 }
 
 std::size_t plan_images(const backend::Backend& backend, Precision precision, const VisionConfig& config, int embed_dim,

@@ -37,7 +37,7 @@ struct PackedTexts {
   std::vector<std::int32_t> pooled;          // [count], counted from the first row
   std::int32_t longest = 0;
   std::int64_t count() const noexcept { return static_cast<std::int64_t>(pooled.size()); }
-  std::int64_t rows() const noexcept { return static_cast<std::int64_t>(ids.size()); }
+  std::int64_t rows() const noexcept { return static_cast<std::int64_t>(ids.size()); }  ///< with padding
 };
 
 /// The position whose state is the text's: the first largest id, or the first end token (0 when there is none).
@@ -47,6 +47,15 @@ std::size_t pooled_position(const TextConfig& config, std::span<const std::int32
 /// reused. With `share_prefix`, the longest common beginning is computed once.
 void pack_texts(const TextConfig& config, std::span<const std::span<const std::int32_t>> texts, bool share_prefix,
                 PackedTexts& out);
+
+/// Batches up to these sizes are over before the host could issue them one operation after another: a backend that
+/// records passes has them recorded. Larger ones keep the device busy anyway.
+constexpr std::int64_t kReplayedImages = 64;
+constexpr std::int64_t kReplayedTexts = 16;
+
+/// Rounds a small batch's rows (to at most `most_rows`) and longest text up, so that its pass is one that has been
+/// recorded. The new rows belong to no text: nobody reads what is computed for them.
+void pad_texts(const TextConfig& config, std::int64_t most_rows, PackedTexts& texts);
 
 /// Where a pass left its vectors: views into the arena, valid until the next pass.
 struct TowerOutput {

@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 
+#include "backend/cuda/graphs.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/matmul.h"
 #include "backend/cuda/matmul_wgmma.h"
@@ -43,7 +44,8 @@ class CudaBackend final : public Backend {
         beside_(health_, copies_.get()),
         uploaded_(make_event(health_)),
         weights_(health_, staging_, device.index),
-        matmul_(health_, device.index, stream_.get()) {}
+        matmul_(health_, device.index, stream_.get()),
+        graphs_(health_, stream_.get(), options.warn) {}
 
   ~CudaBackend() override {
     // Work in flight uses the staging memory and the workspace.
@@ -128,6 +130,10 @@ class CudaBackend final : public Backend {
     if (mark == 0) return;
     // An event that was used again stands behind the mark asked for: then this waits longer, never less.
     health_.check(cudaEventSynchronize(marks_[mark % kMarks].get()), "waiting for the device");
+  }
+  void replay(const PassKey& key, const std::function<void()>& pass) override {
+    health_.enter();
+    options_.graphs ? graphs_.run(key, pass) : pass();
   }
   Memory memory() const override {
     Memory m;
@@ -350,6 +356,7 @@ class CudaBackend final : public Backend {
   std::uint64_t marked_ = 0;
   WeightMaker weights_;
   Matmul matmul_;
+  Graphs graphs_;
   /// fp32 and tf32 have the same element type: attention computes as the layer did whose product it reads.
   bool tf32_ = false;
   Buffer spare_;  ///< for an activation with a residual in place, which no CLIP model has

@@ -2,7 +2,9 @@
 // without a device.
 #include <gtest/gtest.h>
 
+#include <mutex>
 #include <random>
+#include <span>
 
 #include "base/strings.h"
 #include "engine/backends.h"
@@ -104,6 +106,70 @@ TEST_P(CudaEngine, TheBatchHardlyMattersAndTheSameBatchNot) {
   }
   for (std::size_t i = 0; i < texts.size(); ++i) {
     expect_alike(gpu.embed_texts({&texts[i], 1}), {said[i]}, 0.99999, "text alone");
+  }
+}
+
+// More kinds of passes than are kept, each several times, with other inputs every time.
+TEST_P(CudaEngine, RecordedPassesGiveTheSameBits) {
+  std::vector<std::string> said;
+  std::mutex mutex;
+  Context recording({.log = [&](int level, std::string_view line) {
+    const std::lock_guard lock(mutex);
+    if (level >= 2) said.emplace_back(line);
+  }});
+  Context stepping({.graphs = false});
+  EngineOptions o = options(GetParam(), "cuda:0", Precision::fp16);
+  o.max_batch = 16;
+  Engine with(recording, o), without(stepping, o);
+  const auto images = pictures(with.info().input_size, 24);
+  const auto texts = sentences(with.info(), 24, 3);
+  for (int round = 0; round < 4; ++round) {
+    for (std::size_t count = 1; count <= 16; ++count) {
+      const std::size_t first = static_cast<std::size_t>(round * 2);
+      const std::span<const ImageInput> some(&images[first], count);
+      const auto got = with.embed_images(some), want = without.embed_images(some);
+      for (std::size_t i = 0; i < count; ++i) EXPECT_EQ(got[i].values, want[i].values) << round << ", " << count;
+    }
+    for (std::size_t count = 1; count <= 8; ++count) {
+      for (std::size_t first = 0; first < 16; ++first) {
+        const std::span<const TextInput> some(&texts[first], count);
+        const auto got = with.embed_texts(some), want = without.embed_texts(some);
+        for (std::size_t i = 0; i < count; ++i) EXPECT_EQ(got[i].values, want[i].values) << round << ", " << count;
+      }
+    }
+  }
+  const std::lock_guard lock(mutex);
+  EXPECT_TRUE(said.empty()) << said.front();
+}
+
+TEST_P(CudaEngine, InputsAndVectorsStayOnTheDevice) {
+  Engine gpu(context_, options(GetParam(), "cuda:0", Precision::fp16));
+  const auto images = pictures(gpu.info().input_size, 70);  // more than are copied to a slot
+  const auto want = gpu.embed_images(images);
+  const auto backend = engine::make_backend(parse_device("cuda:0"), {});
+  const auto bytes = std::get<HostPixels>(images[0]).pixels->size();
+  const auto width = static_cast<std::size_t>(gpu.info().embed_dim);
+  const Buffer pixels = backend->allocate(images.size() * bytes);
+  const Buffer vectors = backend->allocate(images.size() * width * sizeof(float));
+  for (const std::size_t count : {images.size(), std::size_t{5}}) {
+    Request request;
+    for (std::size_t i = 0; i < count; ++i) {
+      std::byte* place = pixels.data() + i * bytes;
+      const auto& host = std::get<HostPixels>(images[i]);
+      backend->upload(host.pixels->data(), {place, DType::u8, {static_cast<std::int64_t>(bytes)}});
+      request.images.emplace_back(DevicePixels{parse_device("cuda:0"), place, host.width, host.height});
+    }
+    backend->synchronize();
+    request.image_vectors = {parse_device("cuda:0"), reinterpret_cast<float*>(vectors.data()), count,
+                             static_cast<int>(width)};
+    const Response answer = gpu.submit(request).get();
+    std::vector<float> got(count * width);
+    backend->download({vectors.data(), DType::f32, {static_cast<std::int64_t>(got.size())}}, got.data());
+    for (std::size_t i = 0; i < count; ++i) {
+      ASSERT_FALSE(answer.images[i].error) << answer.images[i].error->message;
+      const std::vector<float> row(&got[i * width], &got[i * width] + width);
+      EXPECT_GE(test::cosine(row, want[i].values), 0.99999) << i;
+    }
   }
 }
 

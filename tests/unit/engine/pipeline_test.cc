@@ -5,7 +5,9 @@
 #include <atomic>
 #include <cstring>
 #include <deque>
+#include <map>
 #include <random>
+#include <tuple>
 
 #include "backend/reference/reference_backend.h"
 #include "engine/context_impl.h"
@@ -17,7 +19,7 @@ namespace tandem {
 namespace {
 
 struct Watch {
-  std::atomic<int> uploads{0}, most_begun{0};
+  std::atomic<int> uploads{0}, most_begun{0}, again{0};  // again: passes whose key had come before
   std::atomic<bool> fail{false};
 };
 
@@ -26,6 +28,24 @@ class LateBackend final : public backend::test::ForwardingBackend {
  public:
   explicit LateBackend(Watch& watch) : ForwardingBackend(backend::make_reference_backend()), watch_(watch) {
     stream_mark = this;
+    on_linear = [this](const backend::LinearArgs& a) {
+      operations_.push_back({a.x.view.data, a.x.view.rows(), a.weight, a.out.view.data});
+    };
+  }
+  // What a recorded pass would do without being asked is what it is asked for now.
+  void replay(const backend::PassKey& key, const std::function<void()>& pass) override {
+    operations_.clear();
+    inside_ = true;
+    pass();
+    inside_ = false;
+    EXPECT_FALSE(operations_.empty());
+    const auto [found, fresh] = passes_.emplace(key, operations_);
+    EXPECT_EQ(found->second, operations_);
+    if (!fresh) ++watch_.again;
+  }
+  void upload(const void* host, View to) override {
+    EXPECT_FALSE(inside_);
+    ForwardingBackend::upload(host, to);
   }
   void upload_beside(const void* host, View to) override {
     const auto* first = static_cast<const std::byte*>(host);
@@ -33,7 +53,10 @@ class LateBackend final : public backend::test::ForwardingBackend {
     arriving_.push_back({to.data, {first, first + to.bytes()}});
     ++watch_.uploads;
   }
-  void join_uploads() override { land(arriving_); }
+  void join_uploads() override {
+    EXPECT_FALSE(inside_);
+    land(arriving_);
+  }
   void download_later(ConstView from, void* landing) override {
     leaving_.push_back({static_cast<std::byte*>(landing), {from.data, from.data + from.bytes()}});
   }
@@ -59,7 +82,11 @@ class LateBackend final : public backend::test::ForwardingBackend {
     for (const Copy& c : copies) std::memcpy(c.to, c.bytes.data(), c.bytes.size());
     copies.clear();
   }
+  using Operation = std::tuple<const void*, std::int64_t, const void*, const void*>;
   Watch& watch_;
+  bool inside_ = false;  // a pass that may be recorded
+  std::vector<Operation> operations_;
+  std::map<backend::PassKey, std::vector<Operation>> passes_;
   std::mutex mutex_;
   std::vector<Copy> arriving_, leaving_;
   std::deque<std::vector<Copy>> begun_;
@@ -132,6 +159,20 @@ TEST_F(Pipeline, ABatchThatMayGrowIsNotBegunAhead) {
   }
   for (std::size_t i = 0; i < answers.size(); ++i) expect_same(answers[i].get().images, {want_images_[i]});
   EXPECT_EQ(watch_.most_begun, 1);
+}
+
+TEST_F(Pipeline, APassThatComesAgainIsTheSamePass) {
+  Engine engine(context_, options(2));
+  for (int round = 0; round < 3; ++round) {
+    const int before = watch_.again;
+    for (std::size_t i = 0; i < images_.size(); ++i) {
+      expect_same(engine.embed_images({&images_[i], 1}), {want_images_[i]});
+      expect_same(engine.embed_texts({&texts_[i], 1}), {want_texts_[i]});
+    }
+    // Another picture or text of as many tokens is no other pass.
+    EXPECT_EQ(watch_.again - before, 2 * kImages - (round == 0 ? 2 : 0));
+    expect_same(engine.embed_images(images_), want_images_);
+  }
 }
 
 TEST_F(Pipeline, PixelsOnTheDeviceAreReadWhereTheyAre) {

@@ -153,9 +153,13 @@ TEST_P(Towers, TextsEqualTheReferenceAloneAndPacked) {
   }
   pass.observer = {};
   const std::vector<std::span<const std::int32_t>> all(ids.begin(), ids.end());
-  for (const bool share : {false, true}) {
+  for (const bool share : {false, true, true}) {
+    const bool padded = packed.prefix > 0;  // the third time
     pack_texts(c, all, share, packed);
     EXPECT_EQ(packed.prefix > 0, share);
+    const std::int64_t rows = packed.rows();
+    if (padded) pad_texts(c, rows + 16, packed);
+    EXPECT_EQ(packed.rows(), padded ? (rows + 15) / 16 * 16 : rows);
     const auto out = encode_texts(ex, c, *model_.text, model_.config.embed_dim, packed, pass);
     const auto got = floats(out.projected);
     for (std::size_t k = 0; k < ids.size(); ++k) {
