@@ -172,7 +172,7 @@ void measure(Backend& backend, const Tower& t, std::int64_t batch, Precision pre
   a.q = qkv.column_range(0, t.width), a.k = qkv.column_range(t.width, t.width);
   a.v = qkv.column_range(2 * t.width, t.width), a.out = h;
   a.queries = a.keys = {batch, t.tokens, rows, nullptr};
-  a.heads = t.heads, a.head_dim = t.head_dim;
+  a.heads = t.heads, a.head_dim = t.head_dim, a.precision = precision;
   report("attention", 4 * m * static_cast<double>(t.tokens) * d, size * 4 * m * d, [&](int) { backend.attention(a); });
   product("out", &Layer::out, h, bias, x, ActivationFn::none, true);
   product("fc1", &Layer::fc1, h, bias_mlp, wide, t.fn, false);

@@ -122,6 +122,7 @@ struct AttentionArgs {
   Sequences queries, keys;
   int heads = 0, head_dim = 0;
   bool causal = false;
+  Precision precision = Precision::fp32;  ///< of the pass: fp32 and tf32 have the same activation type
 };
 
 /// out[r] = table[ids[r]] + position[positions[r]]

@@ -38,7 +38,7 @@ void attend(Execution& ex, const TowerConfig& c, ConstView q, ConstView k, Const
             bool causal, View out) {
   const std::int64_t p = layout.prefix, n = layout.own.rows;
   backend::AttentionArgs a;
-  a.heads = c.heads / ex.comm.size(), a.head_dim = c.head_dim, a.causal = causal;
+  a.heads = c.heads / ex.comm.size(), a.head_dim = c.head_dim, a.causal = causal, a.precision = ex.precision;
   if (p > 0) {
     a.q = q.row_range(0, p), a.k = k.row_range(0, p), a.v = v.row_range(0, p);
     a.queries = a.keys = {1, p, p, nullptr};
@@ -96,7 +96,7 @@ void last_block(Execution& ex, const TowerConfig& c, const BlockWeights& w, cons
   ex.backend.select_rows({s.h, layout.pooled, chosen, layout.own.longest});
   linear(ex, w.q, chosen, q);  // q of pooled rows      [B, A]
   backend::AttentionArgs a;
-  a.heads = part.heads, a.head_dim = c.head_dim;
+  a.heads = part.heads, a.head_dim = c.head_dim, a.precision = ex.precision;
   if (p > 0) a.prefix_k = kv.column_range(0, n).row_range(0, p), a.prefix_v = kv.column_range(n, n).row_range(0, p);
   a.q = q, a.k = kv.column_range(0, n).row_range(p, rows - p), a.v = kv.column_range(n, n).row_range(p, rows - p);
   a.queries = {count, 1, count, nullptr}, a.keys = layout.own;

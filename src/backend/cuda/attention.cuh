@@ -1,6 +1,8 @@
 // What the attention kernels share: where a sequence's rows are.
 #pragma once
 
+#include <cmath>
+
 #include "backend/backend.h"
 #include "backend/cuda/device.cuh"
 
@@ -17,6 +19,11 @@ struct AttentionCall {
   bool causal;
 };
 
+/// Scores times this are the exponents of two: log2(e) / sqrt(head_dim).
+inline float exponent_scale(int head_dim) {
+  return static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(head_dim)));
+}
+
 template <class T>
 AttentionCall<T> call_of(const AttentionArgs& a, int tile_rows) {
   AttentionCall<T> c;
@@ -30,9 +37,28 @@ AttentionCall<T> call_of(const AttentionArgs& a, int tile_rows) {
   c.prefix = a.prefix_k ? static_cast<std::int32_t>(a.prefix_k.rows()) : 0;
   c.head_dim = a.head_dim;
   c.tiles = (c.query_longest + tile_rows - 1) / tile_rows;
-  c.scale = static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(a.head_dim)));
+  c.scale = exponent_scale(a.head_dim);
   c.causal = a.causal;
   return c;
+}
+
+/// A kernel with this much shared memory, which may be more than devices give unasked.
+template <class... Parameters, class... Arguments>
+cudaError_t launch_shared(void (*kernel)(Parameters...), dim3 grid, int threads, int shared, cudaStream_t stream,
+                          const Arguments&... arguments) {
+  const cudaError_t allowed = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+  if (allowed != cudaSuccess) return allowed;
+  kernel<<<grid, threads, shared, stream>>>(arguments...);
+  return cudaGetLastError();
+}
+
+/// A block for every tile of queries of every head.
+template <class T>
+cudaError_t launch_tiles(void (*kernel)(AttentionCall<T>), const AttentionArgs& a, int tile_rows, int threads,
+                         int shared, cudaStream_t stream) {
+  const auto c = call_of<T>(a, tile_rows);
+  const dim3 grid(static_cast<unsigned>(c.tiles * a.queries.count), static_cast<unsigned>(a.heads));
+  return launch_shared(kernel, grid, threads, shared, stream, c);
 }
 
 /// A sequence's own rows.

@@ -226,13 +226,7 @@ __global__ void __launch_bounds__(kThreads, kDim <= 80 ? 4 : 2) attention_mma_ke
 
 template <class T, int kDim>
 cudaError_t launch(const AttentionArgs& a, cudaStream_t stream) {
-  const auto c = call_of<T>(a, kRows);
-  const cudaError_t allowed =
-      cudaFuncSetAttribute(attention_mma_kernel<T, kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared<kDim>);
-  if (allowed != cudaSuccess) return allowed;
-  const dim3 grid(static_cast<unsigned>(c.tiles * a.queries.count), static_cast<unsigned>(a.heads));
-  attention_mma_kernel<T, kDim><<<grid, kThreads, kShared<kDim>, stream>>>(c);
-  return cudaGetLastError();
+  return launch_tiles(attention_mma_kernel<T, kDim>, a, kRows, kThreads, kShared<kDim>, stream);
 }
 
 template <class T>

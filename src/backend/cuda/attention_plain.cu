@@ -146,13 +146,7 @@ __global__ void __launch_bounds__(kThreads) attention_plain_kernel(const Attenti
 
 template <class T, int kDim>
 cudaError_t launch(const AttentionArgs& a, cudaStream_t stream) {
-  const auto c = call_of<T>(a, kQueries);
-  const cudaError_t allowed =
-      cudaFuncSetAttribute(attention_plain_kernel<T, kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared<kDim>);
-  if (allowed != cudaSuccess) return allowed;
-  const dim3 grid(static_cast<unsigned>(c.tiles * a.queries.count), static_cast<unsigned>(a.heads));
-  attention_plain_kernel<T, kDim><<<grid, kThreads, kShared<kDim>, stream>>>(c);
-  return cudaGetLastError();
+  return launch_tiles(attention_plain_kernel<T, kDim>, a, kQueries, kThreads, kShared<kDim>, stream);
 }
 
 }  // namespace

@@ -206,13 +206,7 @@ __global__ void __launch_bounds__(kThreads) attention_tf32_kernel(const Attentio
 
 template <int kDim, int kTiles>
 cudaError_t launch(const AttentionArgs& a, cudaStream_t stream) {
-  const auto c = call_of<float>(a, 64 * kTiles);
-  const cudaError_t allowed = cudaFuncSetAttribute(attention_tf32_kernel<kDim, kTiles>,
-                                                   cudaFuncAttributeMaxDynamicSharedMemorySize, kShared<kDim>);
-  if (allowed != cudaSuccess) return allowed;
-  const dim3 grid(static_cast<unsigned>(c.tiles * a.queries.count), static_cast<unsigned>(a.heads));
-  attention_tf32_kernel<kDim, kTiles><<<grid, kThreads, kShared<kDim>, stream>>>(c);
-  return cudaGetLastError();
+  return launch_tiles(attention_tf32_kernel<kDim, kTiles>, a, 64 * kTiles, kThreads, kShared<kDim>, stream);
 }
 
 }  // namespace

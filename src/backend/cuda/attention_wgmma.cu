@@ -13,12 +13,10 @@
 #include <cuda.h>
 
 #include <cmath>
-#define CUTE_SM90_EXTENDED_MMA_SHAPES_ENABLED  // also N = 80
-#include <cute/arch/mma_sm90_gmma.hpp>
-#include <cute/arch/mma_sm90_gmma_ext.hpp>
 
 #include "backend/cuda/attention.cuh"
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/wgmma.cuh"
 
 namespace tandem::backend::cuda {
 namespace {
@@ -47,32 +45,6 @@ struct WgmmaCall {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-__device__ __forceinline__ std::uint32_t shared_address(const void* p) {
-  return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
-}
-__device__ __forceinline__ void barrier_init(std::uint32_t barrier, int arrivals) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
-}
-__device__ __forceinline__ void barrier_expect(std::uint32_t barrier, std::uint32_t bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-__device__ __forceinline__ void barrier_arrive(std::uint32_t barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-__device__ __forceinline__ void barrier_wait(std::uint32_t barrier, std::uint32_t phase) {
-  asm volatile(
-      "{\n"
-      ".reg .pred done;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra.uni over;\n"
-      "bra.uni again;\n"
-      "over:\n"
-      "}\n" ::"r"(barrier),
-      "r"(phase)
-      : "memory");
-}
-
 /// kTile rows of a head, from row `row` of a sequence on; zeros beyond the sequence.
 template <int kDim>
 __device__ __forceinline__ void fetch(const CUtensorMap& map, std::uint32_t to, std::uint32_t barrier, int head,
@@ -92,13 +64,6 @@ __device__ __forceinline__ void fetch(const CUtensorMap& map, std::uint32_t to, 
   }
 }
 
-/// A matrix in shared memory as a warpgroup product reads it: address, two strides and swizzle (PTX ISA, "matrix
-/// descriptor").
-__device__ __forceinline__ std::uint64_t descriptor(std::uint32_t address, std::uint32_t leading, std::uint32_t stride,
-                                                    std::uint64_t swizzle) {
-  return static_cast<std::uint64_t>((address & 0x3ffff) >> 4) | static_cast<std::uint64_t>(leading >> 4) << 16 |
-         static_cast<std::uint64_t>(stride >> 4) << 32 | swizzle << 62;
-}
 /// Keys, for head elements [16 k, 16 k + 16).
 template <int kDim>
 __device__ __forceinline__ std::uint64_t key_operand(std::uint32_t slot, int k) {
@@ -110,53 +75,6 @@ template <int kDim>
 __device__ __forceinline__ std::uint64_t value_operand(std::uint32_t slot, int k) {
   if constexpr (Slots<kDim>::kWhole) return descriptor(slot + 16 * 128 * k, 8 * 128, 8 * 128, 1);
   return descriptor(slot + 16 * 32 * k, kTile * 32, 8 * 32, 3);
-}
-
-using cute::SM90::GMMA::Major;
-using cute::SM90::GMMA::ScaleOut;
-template <class T, int kColumns, Major kMajor>
-struct Product;
-#define TANDEM_PRODUCT(columns)                                                          \
-  template <Major kMajor>                                                                \
-  struct Product<__half, columns, kMajor> {                                              \
-    using Op = cute::SM90::GMMA::MMA_64x##columns##x16_F32F16F16_RS<Major::K, kMajor>;   \
-  };                                                                                     \
-  template <Major kMajor>                                                                \
-  struct Product<__nv_bfloat16, columns, kMajor> {                                       \
-    using Op = cute::SM90::GMMA::MMA_64x##columns##x16_F32BF16BF16_RS<Major::K, kMajor>; \
-  };
-TANDEM_PRODUCT(16)
-TANDEM_PRODUCT(64)
-TANDEM_PRODUCT(80)
-TANDEM_PRODUCT(128)
-#undef TANDEM_PRODUCT
-
-/// d (+)= a b: a in registers, b in shared memory, d the accumulators of 64 rows.
-template <class Op, int kCount, std::size_t... kIndex>
-__device__ __forceinline__ void product(const std::uint32_t (&a)[4], std::uint64_t b, float (&d)[kCount],
-                                        ScaleOut scale, std::index_sequence<kIndex...>) {
-  Op::fma(a[0], a[1], a[2], a[3], b, d[kIndex]..., scale);
-}
-template <class Op, int kCount>
-__device__ __forceinline__ void product(const std::uint32_t (&a)[4], std::uint64_t b, float (&d)[kCount],
-                                        ScaleOut scale) {
-  product<Op>(a, b, d, scale, std::make_index_sequence<kCount>());
-}
-__device__ __forceinline__ void products_begin() {
-  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-}
-__device__ __forceinline__ void products_commit() {
-  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-}
-template <int kPending>
-__device__ __forceinline__ void products_wait() {
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
-}
-/// The compiler must not move what touches these registers over this point.
-template <int kCount>
-__device__ __forceinline__ void hold(float (&d)[kCount]) {
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
 /// One warpgroup's pass of 64 queries over all keys of a head.
@@ -470,7 +388,7 @@ cudaError_t launch(const AttentionArgs& a, int processors, cudaStream_t stream) 
   c.q = a.q.data, c.out = a.out.data, c.ldq = a.q.stride, c.ldo = a.out.stride;
   c.length = static_cast<std::int32_t>(length), c.heads = a.heads;
   c.query_tiles = (c.length + kQueries - 1) / kQueries, c.key_tiles = (c.length + kTile - 1) / kTile;
-  c.scale = static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(a.head_dim)));
+  c.scale = exponent_scale(a.head_dim);
   // Few heads are divided among blocks; and a head that is longer than the ring stays only while every warpgroup has no
   // more than one tile of queries.
   const std::int64_t heads = sequences * a.heads, most = (c.query_tiles + kConsumers - 1) / kConsumers;
@@ -478,10 +396,8 @@ cudaError_t launch(const AttentionArgs& a, int processors, cudaStream_t stream) 
   c.parts = static_cast<std::int32_t>(fits ? std::min(most, (processors + heads - 1) / heads) : most);
   c.items = static_cast<std::int32_t>(heads * c.parts);
   const auto kernel = attention_wgmma_kernel<T, kDim, kTail>;
-  const cudaError_t allowed = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMemory);
-  if (allowed != cudaSuccess) return allowed;
-  kernel<<<std::min(processors, c.items), kThreads, kMemory, stream>>>(keys, values, c);
-  return cudaGetLastError();
+  return launch_shared(kernel, dim3(static_cast<unsigned>(std::min(processors, c.items))), kThreads, kMemory, stream,
+                       keys, values, c);
 }
 
 template <class T, int kDim>

@@ -222,7 +222,6 @@ class CudaBackend final : public Backend {
     check(a);
     health_.enter();
     MatmulCall m = call_of(a);
-    tf32_ = m.tf32;
     if (a.fn == ActivationFn::none) return matmul_.run(m);
     if (warpgroups_ && fused_fits(a, m)) {
       FusedCall f;
@@ -256,8 +255,10 @@ class CudaBackend final : public Backend {
                   cat("attention heads of ", a.head_dim, " elements are not computed on a GPU, only ", kLargestHead,
                       " or fewer: use --device cpu"));
     }
-    launched(cuda::attention(a, {device_.major >= 8, tf32_, warpgroups_, device_.multiprocessors}, stream_.get()),
-             "attention");
+    launched(
+        cuda::attention(a, {device_.major >= 8, a.precision == Precision::tf32, warpgroups_, device_.multiprocessors},
+                        stream_.get()),
+        "attention");
   }
 
   void embed_tokens(const EmbedTokensArgs& a) override {
@@ -357,8 +358,6 @@ class CudaBackend final : public Backend {
   WeightMaker weights_;
   Matmul matmul_;
   Graphs graphs_;
-  /// fp32 and tf32 have the same element type: attention computes as the layer did whose product it reads.
-  bool tf32_ = false;
   Buffer spare_;  ///< for an activation with a residual in place, which no CLIP model has
 };
 

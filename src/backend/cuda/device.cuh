@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "backend/cuda/approximate.cuh"
 #include "tensor/dtype.h"
 #include "tensor/tensor.h"
 
@@ -124,13 +125,6 @@ __device__ inline float warp_max(float v) {
 #pragma unroll
   for (int d = kLanes / 2; d > 0; d /= 2) v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, d));
   return v;
-}
-
-/// 2^x to 2 units in the last place; 0 for -infinity, NaN stays.
-__device__ inline float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
 }
 
 /// Whether rows of this view can be read eight elements at a time.

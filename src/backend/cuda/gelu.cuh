@@ -2,24 +2,13 @@
 // tries every fp16 value).
 #pragma once
 
-#include <cuda_runtime.h>
+#include "backend/cuda/approximate.cuh"
 
 namespace tandem::backend::cuda {
 
-__device__ __forceinline__ float exp2_approx(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-__device__ __forceinline__ float reciprocal_approx(float x) {
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 /// x / (1 + exp(-1.702 x)); 0 where the exponential overflows.
 __device__ __forceinline__ float quick_gelu_fast(float x) {
-  return x * reciprocal_approx(1.0f + exp2_approx(x * (-1.702f * 1.44269504f)));
+  return x * reciprocal_approx(1.0f + exp2_fast(x * (-1.702f * 1.44269504f)));
 }
 
 /// x Phi(x) = max(x, 0) - |x| 2^h(|x|), where 2^h(z) = erfc(z / sqrt 2) / 2: no cancellation on either side. h is a
@@ -34,7 +23,7 @@ __device__ __forceinline__ float gelu_erf_fast(float x) {
   h = fmaf(h, z, -0.45910657f);
   h = fmaf(h, z, -1.15106256f);
   h = fmaf(h, z, -1.0000062f);
-  return fmaf(-fabsf(x), exp2_approx(h), fmaxf(x, 0.0f));
+  return fmaf(-fabsf(x), exp2_fast(h), fmaxf(x, 0.0f));
 }
 
 }  // namespace tandem::backend::cuda

@@ -129,7 +129,7 @@ cublasLtMatmulAlgo_t Matmul::fastest(const MatmulCall& m) {
   constexpr int kMost = 24, kRepeats = 5;
   cublasLtMatmulHeuristicResult_t proposed[kMost] = {};
   const int count = propose(m, m.rows, proposed, kMost);
-  const Event begin = make_timer(health_), end = make_timer(health_);
+  const Event begin = make_event(health_, true), end = make_event(health_, true);
   const auto time = [&](const cublasLtMatmulAlgo_t& algo) {
     health_.check(cudaEventRecord(begin.get(), stream_), "timing");
     for (int i = 0; i < kRepeats; ++i) {
@@ -206,15 +206,13 @@ int Matmul::take_tuned(const std::string& text) {
 }
 
 const cublasLtMatmulAlgo_t& Matmul::algorithm(const MatmulCall& m) {
-  const std::int64_t rows = bucket(m.rows);
+  const auto [rows, outputs, inputs, kind] = shape_of(m);
   const auto aligned = static_cast<std::int64_t>(
       std::min({alignment(m.weight, m.ldw, m.in), alignment(m.x, m.ldx, m.in), alignment(m.out, m.ldo, m.type),
                 m.residual != nullptr ? alignment(m.residual, m.ldr, m.type) : 256U}));
-  const std::int64_t kind = static_cast<std::int64_t>(m.in) * 64 + static_cast<std::int64_t>(m.type) * 4 +
-                            (m.bias != nullptr ? 2 : 0) + (m.tf32 ? 1 : 0);
   // Without a residual no stride of it; in place (-1) is another plan than beside.
   const std::int64_t residual = m.residual == nullptr ? 0 : m.residual == m.out ? -1 : m.ldr;
-  const Key key{rows, m.outputs, m.inputs, m.ldx * 257 + aligned, m.ldw, m.ldo, residual, kind};
+  const Key key{rows, outputs, inputs, m.ldx * 257 + aligned, m.ldw, m.ldo, residual, kind};
   if (const auto found = chosen_.find(key); found != chosen_.end()) return found->second;
   if (chosen_.size() >= kMostChosen) chosen_.clear();
   if (tuning_ && !tuned_.contains(shape_of(m))) tuned_[shape_of(m)] = fastest(m);

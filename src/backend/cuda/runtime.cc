@@ -128,15 +128,10 @@ Stream make_stream(Health& health) {
   return Stream(stream);
 }
 
-Event make_event(Health& health) {
+Event make_event(Health& health, bool times) {
   cudaEvent_t event = nullptr;
-  health.check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
-  return Event(event);
-}
-
-Event make_timer(Health& health) {
-  cudaEvent_t event = nullptr;
-  health.check(cudaEventCreate(&event), "creating an event");
+  health.check(cudaEventCreateWithFlags(&event, times ? cudaEventDefault : cudaEventDisableTiming),
+               "creating an event");
   return Event(event);
 }
 

@@ -75,9 +75,8 @@ using Event = Owned<cudaEvent_t, cudaEventDestroy>;
 using Pinned = Owned<void*, cudaFreeHost>;
 
 Stream make_stream(Health& health);
-Event make_event(Health& health);
-/// An event that times.
-Event make_timer(Health& health);
+/// `times`: cudaEventElapsedTime() can read it; other events cost less.
+Event make_event(Health& health, bool times = false);
 Pinned make_pinned(Health& health, std::size_t bytes);
 
 }  // namespace tandem::backend::cuda

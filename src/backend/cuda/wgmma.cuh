@@ -1,0 +1,97 @@
+// Hopper's instructions as functions: barriers in shared memory that count bytes, and warpgroup products (PTX ISA,
+// "mbarrier", "wgmma"). A matrix copied by the tensor memory accelerator arrives at such a barrier.
+#pragma once
+
+#include <cstdint>
+#define CUTE_SM90_EXTENDED_MMA_SHAPES_ENABLED  // also N = 80
+#include <cute/arch/mma_sm90_gmma.hpp>
+#include <cute/arch/mma_sm90_gmma_ext.hpp>
+#include <utility>
+
+#include "backend/cuda/async_copy.cuh"
+#include "backend/cuda/device.cuh"
+
+namespace tandem::backend::cuda {
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+__device__ __forceinline__ void barrier_init(std::uint32_t barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
+}
+__device__ __forceinline__ void barrier_expect(std::uint32_t barrier, std::uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ void barrier_arrive(std::uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+__device__ __forceinline__ void barrier_wait(std::uint32_t barrier, std::uint32_t phase) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@done bra.uni over;\n"
+      "bra.uni again;\n"
+      "over:\n"
+      "}\n" ::"r"(barrier),
+      "r"(phase)
+      : "memory");
+}
+
+/// A matrix in shared memory as a warpgroup product reads it: address, two strides and swizzle (PTX ISA, "matrix
+/// descriptor").
+__device__ __forceinline__ std::uint64_t descriptor(std::uint32_t address, std::uint32_t leading, std::uint32_t stride,
+                                                    std::uint64_t swizzle) {
+  return static_cast<std::uint64_t>((address & 0x3ffff) >> 4) | static_cast<std::uint64_t>(leading >> 4) << 16 |
+         static_cast<std::uint64_t>(stride >> 4) << 32 | swizzle << 62;
+}
+using cute::SM90::GMMA::Major;
+using cute::SM90::GMMA::ScaleOut;
+template <class T, int kColumns, Major kMajor>
+struct Product;
+#define TANDEM_PRODUCT(columns)                                                          \
+  template <Major kMajor>                                                                \
+  struct Product<__half, columns, kMajor> {                                              \
+    using Op = cute::SM90::GMMA::MMA_64x##columns##x16_F32F16F16_RS<Major::K, kMajor>;   \
+  };                                                                                     \
+  template <Major kMajor>                                                                \
+  struct Product<__nv_bfloat16, columns, kMajor> {                                       \
+    using Op = cute::SM90::GMMA::MMA_64x##columns##x16_F32BF16BF16_RS<Major::K, kMajor>; \
+  };
+TANDEM_PRODUCT(16)
+TANDEM_PRODUCT(64)
+TANDEM_PRODUCT(80)
+TANDEM_PRODUCT(128)
+#undef TANDEM_PRODUCT
+
+/// d (+)= a b: a in registers, b in shared memory, d the accumulators of 64 rows.
+template <class Op, int kCount, std::size_t... kIndex>
+__device__ __forceinline__ void product(const std::uint32_t (&a)[4], std::uint64_t b, float (&d)[kCount],
+                                        ScaleOut scale, std::index_sequence<kIndex...>) {
+  Op::fma(a[0], a[1], a[2], a[3], b, d[kIndex]..., scale);
+}
+template <class Op, int kCount>
+__device__ __forceinline__ void product(const std::uint32_t (&a)[4], std::uint64_t b, float (&d)[kCount],
+                                        ScaleOut scale) {
+  product<Op>(a, b, d, scale, std::make_index_sequence<kCount>());
+}
+__device__ __forceinline__ void products_begin() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void products_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+template <int kPending>
+__device__ __forceinline__ void products_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+/// The compiler must not move what touches these registers over this point.
+template <int kCount>
+__device__ __forceinline__ void hold(float (&d)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+
+#endif
+
+}  // namespace tandem::backend::cuda
