@@ -4,6 +4,7 @@
 //   gelu_tanh   x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))             (ibid.)
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/overlap.cuh"
 
 namespace tandem::backend::cuda {
 namespace {
@@ -33,6 +34,8 @@ struct Call {
 
 template <class T, ActivationFn kFn, int kWidth>
 __global__ void __launch_bounds__(kThreads) activate_kernel(const Call<T> c) {
+  wait_for_previous();
+  let_next_begin();
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= c.rows * c.units) return;
   const std::int64_t row = i / c.units, column = i % c.units * kWidth;
@@ -50,31 +53,26 @@ __global__ void __launch_bounds__(kThreads) activate_kernel(const Call<T> c) {
 }
 
 template <class T, ActivationFn kFn>
-cudaError_t launch(const ActivateCall& a, cudaStream_t stream) {
+cudaError_t launch(const ActivateCall& a, Queue queue) {
   const bool vectors = vectors_fit(a.x) && vectors_fit(a.residual) && vectors_fit(a.out);
   const int width = vectors ? 8 : 1;
   const Call<T> c{a.x.as<T>(),       a.residual.as<T>(), a.out.as<T>(), a.x.stride,
                   a.residual.stride, a.out.stride,       a.x.rows(),    a.x.columns() / width};
   const unsigned blocks = blocks_for(c.rows * c.units, kThreads);
-  if (vectors) {
-    activate_kernel<T, kFn, 8><<<blocks, kThreads, 0, stream>>>(c);
-  } else {
-    activate_kernel<T, kFn, 1><<<blocks, kThreads, 0, stream>>>(c);
-  }
-  return cudaGetLastError();
+  return launch_kernel(vectors ? activate_kernel<T, kFn, 8> : activate_kernel<T, kFn, 1>, blocks, kThreads, queue, c);
 }
 
 }  // namespace
 
-cudaError_t activate(const ActivateCall& a, cudaStream_t stream) {
+cudaError_t activate(const ActivateCall& a, Queue queue) {
   if (a.x.shape.elements() == 0) return cudaSuccess;
   return with_type(a.x.dtype, [&](auto t) {
     using T = decltype(t);
     switch (a.fn) {
-      case ActivationFn::none: return launch<T, ActivationFn::none>(a, stream);
-      case ActivationFn::quick_gelu: return launch<T, ActivationFn::quick_gelu>(a, stream);
-      case ActivationFn::gelu_erf: return launch<T, ActivationFn::gelu_erf>(a, stream);
-      case ActivationFn::gelu_tanh: return launch<T, ActivationFn::gelu_tanh>(a, stream);
+      case ActivationFn::none: return launch<T, ActivationFn::none>(a, queue);
+      case ActivationFn::quick_gelu: return launch<T, ActivationFn::quick_gelu>(a, queue);
+      case ActivationFn::gelu_erf: return launch<T, ActivationFn::gelu_erf>(a, queue);
+      case ActivationFn::gelu_tanh: return launch<T, ActivationFn::gelu_tanh>(a, queue);
     }
     return cudaErrorInvalidValue;
   });

@@ -5,6 +5,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/device.cuh"
+#include "backend/cuda/overlap.cuh"
 
 namespace tandem::backend::cuda {
 
@@ -44,21 +45,20 @@ AttentionCall<T> call_of(const AttentionArgs& a, int tile_rows) {
 
 /// A kernel with this much shared memory, which may be more than devices give unasked.
 template <class... Parameters, class... Arguments>
-cudaError_t launch_shared(void (*kernel)(Parameters...), dim3 grid, int threads, int shared, cudaStream_t stream,
+cudaError_t launch_shared(void (*kernel)(Parameters...), dim3 grid, int threads, int shared, Queue queue,
                           const Arguments&... arguments) {
   const cudaError_t allowed = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
   if (allowed != cudaSuccess) return allowed;
-  kernel<<<grid, threads, shared, stream>>>(arguments...);
-  return cudaGetLastError();
+  return launch_kernel(kernel, grid, threads, shared, queue, dim3(1), arguments...);
 }
 
 /// A block for every tile of queries of every head.
 template <class T>
 cudaError_t launch_tiles(void (*kernel)(AttentionCall<T>), const AttentionArgs& a, int tile_rows, int threads,
-                         int shared, cudaStream_t stream) {
+                         int shared, Queue queue) {
   const auto c = call_of<T>(a, tile_rows);
   const dim3 grid(static_cast<unsigned>(c.tiles * a.queries.count), static_cast<unsigned>(a.heads));
-  return launch_shared(kernel, grid, threads, shared, stream, c);
+  return launch_shared(kernel, grid, threads, shared, queue, c);
 }
 
 /// A sequence's own rows.

@@ -16,6 +16,8 @@ constexpr int kAhead = 4;  // keys whose loads are in flight together
 
 template <class T, int kGroup>
 __global__ void __launch_bounds__(kThreads) attention_one_query_kernel(const AttentionCall<T> c) {
+  wait_for_previous();
+  let_next_begin();
   constexpr int kGroups = kThreads / kGroup;
   __shared__ float largest_of[kGroups], sum_of[kGroups];
   __shared__ float values[kGroups][kGroup * 8];
@@ -83,17 +85,13 @@ __global__ void __launch_bounds__(kThreads) attention_one_query_kernel(const Att
 
 }  // namespace
 
-cudaError_t attention_one_query(const AttentionArgs& a, cudaStream_t stream) {
+cudaError_t attention_one_query(const AttentionArgs& a, Queue queue) {
   return with_type(a.q.dtype, [&](auto t) {
     using T = decltype(t);
     const auto c = call_of<T>(a, 1);
     const dim3 grid(static_cast<unsigned>(a.queries.count), static_cast<unsigned>(a.heads));
-    if (a.head_dim <= 64) {
-      attention_one_query_kernel<T, 8><<<grid, kThreads, 0, stream>>>(c);
-    } else {
-      attention_one_query_kernel<T, 16><<<grid, kThreads, 0, stream>>>(c);
-    }
-    return cudaGetLastError();
+    return launch_kernel(a.head_dim <= 64 ? attention_one_query_kernel<T, 8> : attention_one_query_kernel<T, 16>, grid,
+                         kThreads, queue, c);
   });
 }
 

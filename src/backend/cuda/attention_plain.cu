@@ -25,6 +25,8 @@ constexpr int kShared = ((kQueries + kKeys) * kPitch<kDim> + kQueries * kPitchP)
 /// kDim >= head_dim is a multiple of 32; what lies between is zero.
 template <class T, int kDim>
 __global__ void __launch_bounds__(kThreads) attention_plain_kernel(const AttentionCall<T> c) {
+  wait_for_previous();
+  let_next_begin();
   extern __shared__ float shared[];
   float* const sq = shared;                         // [kQueries][kPitch]
   float* const skv = sq + kQueries * kPitch<kDim>;  // [kKeys][kPitch]: keys, then values
@@ -145,19 +147,19 @@ __global__ void __launch_bounds__(kThreads) attention_plain_kernel(const Attenti
 }
 
 template <class T, int kDim>
-cudaError_t launch(const AttentionArgs& a, cudaStream_t stream) {
-  return launch_tiles(attention_plain_kernel<T, kDim>, a, kQueries, kThreads, kShared<kDim>, stream);
+cudaError_t launch(const AttentionArgs& a, Queue queue) {
+  return launch_tiles(attention_plain_kernel<T, kDim>, a, kQueries, kThreads, kShared<kDim>, queue);
 }
 
 }  // namespace
 
-cudaError_t attention_plain(const AttentionArgs& a, cudaStream_t stream) {
+cudaError_t attention_plain(const AttentionArgs& a, Queue queue) {
   return with_type(a.q.dtype, [&](auto t) {
     using T = decltype(t);
-    if (a.head_dim <= 32) return launch<T, 32>(a, stream);
-    if (a.head_dim <= 64) return launch<T, 64>(a, stream);
-    if (a.head_dim <= 96) return launch<T, 96>(a, stream);
-    return launch<T, 128>(a, stream);
+    if (a.head_dim <= 32) return launch<T, 32>(a, queue);
+    if (a.head_dim <= 64) return launch<T, 64>(a, queue);
+    if (a.head_dim <= 96) return launch<T, 96>(a, queue);
+    return launch<T, 128>(a, queue);
   });
 }
 

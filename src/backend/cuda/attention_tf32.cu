@@ -66,6 +66,8 @@ __device__ inline void fetch(float* to, const AttentionCall<float>& c, const flo
 /// kDim >= head_dim is a multiple of 16; a warp takes kTiles * 16 queries.
 template <int kDim, int kTiles>
 __global__ void __launch_bounds__(kThreads) attention_tf32_kernel(const AttentionCall<float> c) {
+  wait_for_previous();
+  let_next_begin();
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   constexpr int kQueries = 64 * kTiles, kSteps = kDim / 8, kKeyTiles = kKeys / 8;
   extern __shared__ __align__(16) float stages[];
@@ -205,23 +207,23 @@ __global__ void __launch_bounds__(kThreads) attention_tf32_kernel(const Attentio
 }
 
 template <int kDim, int kTiles>
-cudaError_t launch(const AttentionArgs& a, cudaStream_t stream) {
-  return launch_tiles(attention_tf32_kernel<kDim, kTiles>, a, 64 * kTiles, kThreads, kShared<kDim>, stream);
+cudaError_t launch(const AttentionArgs& a, Queue queue) {
+  return launch_tiles(attention_tf32_kernel<kDim, kTiles>, a, 64 * kTiles, kThreads, kShared<kDim>, queue);
 }
 
 }  // namespace
 
-cudaError_t attention_tf32(const AttentionArgs& a, cudaStream_t stream) {
+cudaError_t attention_tf32(const AttentionArgs& a, Queue queue) {
   if (a.q.dtype != DType::f32) return cudaErrorInvalidValue;
   if (a.head_dim <= 64) {
     // Short sequences would leave half of the larger tiles empty.
     const bool small = a.queries.longest <= 64;
-    if (a.head_dim <= 32) return small ? launch<32, 1>(a, stream) : launch<32, 2>(a, stream);
-    return small ? launch<64, 1>(a, stream) : launch<64, 2>(a, stream);
+    if (a.head_dim <= 32) return small ? launch<32, 1>(a, queue) : launch<32, 2>(a, queue);
+    return small ? launch<64, 1>(a, queue) : launch<64, 2>(a, queue);
   }
-  if (a.head_dim <= 80) return launch<80, 1>(a, stream);
-  if (a.head_dim <= 112) return launch<112, 1>(a, stream);
-  return launch<128, 1>(a, stream);
+  if (a.head_dim <= 80) return launch<80, 1>(a, queue);
+  if (a.head_dim <= 112) return launch<112, 1>(a, queue);
+  return launch<128, 1>(a, queue);
 }
 
 }  // namespace tandem::backend::cuda

@@ -10,106 +10,45 @@
 // towers are short. Queries come straight into the registers where the products want them.
 //
 // The last tile of keys has its own, smaller width: 577 keys are 4 x 128 + 65, computed as 80.
-#include <cuda.h>
-
 #include <cmath>
 
-#include "backend/cuda/attention.cuh"
+#include "backend/cuda/attention_wgmma.cuh"
 #include "backend/cuda/kernels.h"
-#include "backend/cuda/wgmma.cuh"
 
 namespace tandem::backend::cuda {
 namespace {
 
-constexpr int kTile = 128;     // keys in a tile
-constexpr int kQueries = 64;   // queries that a warpgroup takes at a time
-constexpr int kConsumers = 2;  // warpgroups that compute
-constexpr int kThreads = 128 * (kConsumers + 1);
-constexpr int kMemory = 227 * 1024;
-
-/// How a head's columns lie in a slot: whole, in rows of 128 bytes, or in groups of 16 columns, rows of 32 bytes.
-template <int kDim>
-struct Slots {
-  static constexpr bool kWhole = kDim == 64;
-  static constexpr int kBytes = kTile * kDim * 2;
-  static constexpr int kCount = (kMemory - 2048) / kBytes;
-};
-
-struct WgmmaCall {
-  const void* q;
-  void* out;
-  std::int64_t ldq, ldo;
-  std::int32_t length, heads, parts, query_tiles, key_tiles, items;
-  float scale;  // log2(e) / sqrt(head_dim)
-};
-
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-/// kTile rows of a head, from row `row` of a sequence on; zeros beyond the sequence.
-template <int kDim>
-__device__ __forceinline__ void fetch(const CUtensorMap& map, std::uint32_t to, std::uint32_t barrier, int head,
-                                      int row, int sequence) {
-  if constexpr (Slots<kDim>::kWhole) {
-    asm volatile(
-        "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::
-            "r"(to),
-        "l"(&map), "r"(barrier), "r"(head * kDim), "r"(row), "r"(sequence)
-        : "memory");
-  } else {
-    asm volatile(
-        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], "
-        "[%2];" ::"r"(to),
-        "l"(&map), "r"(barrier), "r"(0), "r"(row), "r"(head * (kDim / 16)), "r"(sequence)
-        : "memory");
-  }
-}
-
-/// Keys, for head elements [16 k, 16 k + 16).
-template <int kDim>
-__device__ __forceinline__ std::uint64_t key_operand(std::uint32_t slot, int k) {
-  if constexpr (Slots<kDim>::kWhole) return descriptor(slot + 32 * k, 16, 8 * 128, 1);
-  return descriptor(slot + k * kTile * 32, 16, 8 * 32, 3);
-}
-/// Values of keys [16 k, 16 k + 16).
-template <int kDim>
-__device__ __forceinline__ std::uint64_t value_operand(std::uint32_t slot, int k) {
-  if constexpr (Slots<kDim>::kWhole) return descriptor(slot + 16 * 128 * k, 8 * 128, 8 * 128, 1);
-  return descriptor(slot + 16 * 32 * k, kTile * 32, 8 * 32, 3);
-}
 
 /// One warpgroup's pass of 64 queries over all keys of a head.
 template <class T, int kDim, int kTail>
 struct Pass {
   static constexpr int kSteps = kDim / 16;
-  static constexpr int kCount = Slots<kDim>::kCount;
+  using Place = cuda::Place<kDim>;
 
-  std::uint32_t slots, full, empty;  // addresses in shared memory
+  Operands<kDim> operands;
+  std::uint32_t full, empty;  // addresses in shared memory
   float scale;
   float out[kDim / 2];
   float largest[2], sum[2];
-  bool idle;  // this warp's queries are beyond the sequence
+  bool idle;     // this warp's queries are beyond the sequence
+  bool signals;  // the one thread of the warpgroup that says when a slot was read
 
-  __device__ __forceinline__ std::uint32_t slot(std::uint32_t n) const {
-    return slots + n % kCount * Slots<kDim>::kBytes;
-  }
-  __device__ __forceinline__ void wait_full(std::uint32_t n) const {
-    barrier_wait(full + n % kCount * 8, n / kCount & 1);
-  }
-  __device__ __forceinline__ void release(std::uint32_t n, bool last) const {
-    if (last && threadIdx.x % 128 == 0) barrier_arrive(empty + n % kCount * 8);
+  __device__ __forceinline__ void wait_full(Place at) const { barrier_wait(full + at.slot * 8, at.phase); }
+  __device__ __forceinline__ void release(Place at, bool last) const {
+    if (last && signals) barrier_arrive(empty + at.slot * 8);
   }
 
   /// s = q k^T for a tile.
   template <int kKeys>
-  __device__ __forceinline__ void scores(const std::uint32_t (&q)[kSteps][4], std::uint32_t n,
-                                         float (&s)[kKeys / 2]) const {
-    wait_full(n);
-    const std::uint32_t at = slot(n);
+  __device__ __forceinline__ void scores(const Queries<T, kDim>& q, Place at, float (&s)[kKeys / 2]) const {
+    wait_full(at);
+    const std::uint64_t keys = operands.keys + at.slot * (Slots<kDim>::kBytes / 16);
     hold(s);
     products_begin();
 #pragma unroll
     for (int k = 0; k < kSteps; ++k) {
-      product<typename Product<T, kKeys, Major::K>::Op>(q[k], key_operand<kDim>(at, k), s,
+      product<typename Product<T, kKeys, Major::K>::Op>(q.words[k], keys + k * Operands<kDim>::kNextKeys, s,
                                                         k == 0 ? ScaleOut::Zero : ScaleOut::One);
     }
     products_commit();
@@ -159,14 +98,15 @@ struct Pass {
   }
 
   template <int kKeys>
-  __device__ __forceinline__ void add_values(const std::uint32_t (&p)[kKeys / 16][4], std::uint32_t n) {
-    wait_full(n);
-    const std::uint32_t at = slot(n);
+  __device__ __forceinline__ void add_values(const std::uint32_t (&p)[kKeys / 16][4], Place at) {
+    wait_full(at);
+    const std::uint64_t values = operands.values + at.slot * (Slots<kDim>::kBytes / 16);
     hold(out);
     products_begin();
 #pragma unroll
     for (int k = 0; k < kKeys / 16; ++k) {
-      product<typename Product<T, kDim, Major::MN>::Op>(p[k], value_operand<kDim>(at, k), out, ScaleOut::One);
+      product<typename Product<T, kDim, Major::MN>::Op>(p[k], values + k * Operands<kDim>::kNextValues, out,
+                                                        ScaleOut::One);
     }
     products_commit();
   }
@@ -176,70 +116,105 @@ struct Pass {
     for (int i = 0; i < kDim / 2; ++i) out[i] *= shrink[i / 2 % 2];
   }
 
-  /// `n`: the ring's number of the head's first tile of keys; values follow their keys. `last`: no more of this
-  /// warpgroup's queries want this head.
-  __device__ __forceinline__ void run(const std::uint32_t (&q)[kSteps][4], std::uint32_t n, int tiles, int length,
-                                      bool last) {
+  /// `keys`: the place of the head's first tile of keys; its values follow it, then the next tile. `last`: no more of
+  /// this warpgroup's queries want this head. `reload` is called when q is not needed any more, with time before the
+  /// next tile of queries.
+  template <class Reload>
+  __device__ __forceinline__ void run(Queries<T, kDim>& q, Place keys, int tiles, int length, bool last,
+                                      const Reload& reload) {
 #pragma unroll
     for (int i = 0; i < kDim / 2; ++i) out[i] = 0;
     largest[0] = largest[1] = -INFINITY, sum[0] = sum[1] = 0;
     float shrink[2];
+    Place values = keys.next();
     if (tiles == 1) {
       float s[kTail / 2];
       std::uint32_t p[kTail / 16][4];
-      scores<kTail>(q, n, s);
+      scores<kTail>(q, keys, s);
       products_wait<0>();
       hold(s);
-      release(n, last);
+      reload();
+      release(keys, last);
       softmax<kTail>(s, shrink, length);
       pack<kTail>(s, p);
-      add_values<kTail>(p, n + 1);
+      add_values<kTail>(p, values);
       products_wait<0>();
       hold(out);
-      release(n + 1, last);
+      release(values, last);
       return;
     }
     std::uint32_t p[kTile / 16][4];
     {
       float s[kTile / 2];
-      scores<kTile>(q, n, s);
+      scores<kTile>(q, keys, s);
       products_wait<0>();
       hold(s);
-      release(n, last);
+      release(keys, last);
       softmax<kTile>(s, shrink, kTile);
       pack<kTile>(s, p);
     }
-    for (int t = 1; t + 1 < tiles; ++t, n += 2) {
+    for (int t = 1; t + 1 < tiles; ++t) {
       float s[kTile / 2];
-      scores<kTile>(q, n + 2, s);
-      add_values<kTile>(p, n + 1);
+      keys = values.next();
+      scores<kTile>(q, keys, s);
+      add_values<kTile>(p, values);
       products_wait<1>();
       hold(s);
-      release(n + 2, last);
+      release(keys, last);
       softmax<kTile>(s, shrink, kTile);
       products_wait<0>();
       hold(out);
-      release(n + 1, last);
+      release(values, last);
       rescale(shrink);
       pack<kTile>(s, p);
+      values = keys.next();
     }
     float s[kTail / 2];
     std::uint32_t rest[kTail / 16][4];
-    scores<kTail>(q, n + 2, s);
-    add_values<kTile>(p, n + 1);
+    keys = values.next();
+    scores<kTail>(q, keys, s);
+    add_values<kTile>(p, values);
     products_wait<1>();
     hold(s);
-    release(n + 2, last);
+    reload();
+    release(keys, last);
     softmax<kTail>(s, shrink, length - (tiles - 1) * kTile);
     products_wait<0>();
     hold(out);
-    release(n + 1, last);
+    release(values, last);
     rescale(shrink);
     pack<kTail>(s, rest);
-    add_values<kTail>(rest, n + 3);
+    values = keys.next();
+    add_values<kTail>(rest, values);
     products_wait<0>();
     hold(out);
-    release(n + 3, last);
+    release(values, last);
+  }
+
+  /// The weighted values divided by their weights' sum.
+  __device__ __forceinline__ void store(const WgmmaCall& c, int sequence, int head, int tile, int warp) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32, row = tile * kQueries + warp * 16 + lane / 4;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float inverse = 1 / warp_sum<4>(sum[half]);
+      const bool there = row + 8 * half < c.length;
+      T* to = static_cast<T*>(c.out) + (static_cast<std::int64_t>(sequence) * c.length + row + 8 * half) * c.ldo +
+              static_cast<std::int64_t>(head) * kDim;
+      const auto pair = [&](int i) {
+        return pack2<T>(out[4 * i + 2 * half] * inverse, out[4 * i + 2 * half + 1] * inverse);
+      };
+      // Lane t has elements 2 t and 2 t + 1 of every eight: four eights at a time it gets the whole t-th.
+#pragma unroll
+      for (int i = 0; i + 4 <= kDim / 8; i += 4) {
+        std::uint32_t w[4] = {pair(i), pair(i + 1), pair(i + 2), pair(i + 3)};
+        transpose_quad(w);
+        if (there) *reinterpret_cast<uint4*>(to + 8 * (i + lane % 4)) = make_uint4(w[0], w[1], w[2], w[3]);
+      }
+#pragma unroll
+      for (int i = kDim / 8 / 4 * 4; i < kDim / 8; ++i) {
+        if (there) *reinterpret_cast<std::uint32_t*>(to + 8 * i + lane % 4 * 2) = pair(i);
+      }
+    }
   }
 };
 
@@ -255,7 +230,8 @@ __global__ void __launch_bounds__(kThreads, 1)
   constexpr int kCount = Slots<kDim>::kCount;
   const std::uint32_t slots = (shared_address(memory) + 1023) / 1024 * 1024;
   const std::uint32_t full = slots + kCount * Slots<kDim>::kBytes, empty = full + kCount * 8;
-  const int group = static_cast<int>(threadIdx.x) / 128;
+  // The same in all lanes, which the compiler cannot know.
+  const int group = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);
   if (threadIdx.x == 0) {
     for (int i = 0; i < kCount; ++i) {
       barrier_init(full + i * 8, 1);
@@ -264,22 +240,24 @@ __global__ void __launch_bounds__(kThreads, 1)
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
+  wait_for_previous();
+  let_next_begin();
   const int items = c.items, tiles = c.key_tiles;
 
   if (group == kConsumers) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
     if (threadIdx.x != kConsumers * 128) return;
-    std::uint32_t n = 0;
+    Place<kDim> at;
     for (int item = static_cast<int>(blockIdx.x); item < items; item += static_cast<int>(gridDim.x)) {
       const int head = item / c.parts % c.heads, sequence = item / c.parts / c.heads;
       for (int t = 0; t < tiles; ++t) {
-        for (int which = 0; which < 2; ++which, ++n) {
-          const std::uint32_t at = n % kCount;
+        for (int which = 0; which < 2; ++which) {
           // The first round finds every slot free: a barrier's phase before its first counts as over.
-          barrier_wait(empty + at * 8, (n / kCount & 1) ^ 1);
-          barrier_expect(full + at * 8, Slots<kDim>::kBytes);
-          fetch<kDim>(which == 0 ? keys : values, slots + at * Slots<kDim>::kBytes, full + at * 8, head, t * kTile,
-                      sequence);
+          barrier_wait(empty + at.slot * 8, at.phase ^ 1);
+          barrier_expect(full + at.slot * 8, Slots<kDim>::kBytes);
+          fetch<kDim>(which == 0 ? keys : values, slots + at.slot * Slots<kDim>::kBytes, full + at.slot * 8, head,
+                      t * kTile, sequence);
+          at = at.next();
         }
       }
     }
@@ -287,75 +265,41 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 
   asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
-  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) % 128 / 32;
-  Pass<T, kDim, kTail> pass;
-  pass.slots = slots, pass.full = full, pass.empty = empty, pass.scale = c.scale;
-  std::uint32_t n = 0;
-  int turn = group;
-  for (int item = static_cast<int>(blockIdx.x); item < items;
-       item += static_cast<int>(gridDim.x), n += 2 * static_cast<std::uint32_t>(tiles)) {
-    const int part = item % c.parts, head = item / c.parts % c.heads, sequence = item / c.parts / c.heads;
-    const int begin = c.query_tiles * part / c.parts, end = c.query_tiles * (part + 1) / c.parts;
-    const std::int64_t column = static_cast<std::int64_t>(head) * kDim;
-    int tile = begin + turn;
-    if (tile >= end) {
-      for (std::uint32_t i = 0; i < 2 * static_cast<std::uint32_t>(tiles); ++i) {
-        pass.wait_full(n + i);  // an empty slot is not released twice
-        pass.release(n + i, true);
+  const int warp = static_cast<int>(threadIdx.x) % 128 / 32;
+  Pass<T, kDim, kTail> pass{Operands<kDim>(slots), full, empty, c.scale};
+  pass.signals = threadIdx.x % 128 == 0;
+  Place<kDim> at;
+  Turns turns(c, group);
+  Queries<T, kDim> queries;
+  turns.seek();
+  if (!turns.over()) queries.load(c, turns.sequence, turns.head, turns.tile, warp);
+  for (int item = static_cast<int>(blockIdx.x); item < items; item += static_cast<int>(gridDim.x)) {
+    const Place<kDim> first_keys = at;
+    const bool mine = turns.item == item;
+    for (int i = 0; i < 2 * tiles; ++i) {
+      if (!mine) {
+        pass.wait_full(at);  // an empty slot is not released twice
+        pass.release(at, true);
       }
+      at = at.next();
     }
-    // Odd numbers of tiles: who had one more has one less next time.
-    if ((end - begin) % 2 != 0) turn ^= 1;
-    for (; tile < end; tile += kConsumers) {
-      const int row = tile * kQueries + warp * 16 + lane / 4;
-      const std::int64_t first = static_cast<std::int64_t>(sequence) * c.length;
-      std::uint32_t q[kDim / 16][4];
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const bool there = row + 8 * half < c.length;
-        const T* from = static_cast<const T*>(c.q) + (first + row + 8 * half) * c.ldq + column + lane % 4 * 2;
-#pragma unroll
-        for (int k = 0; k < kDim / 16; ++k) {
-          q[k][half] = there ? *reinterpret_cast<const std::uint32_t*>(from + 16 * k) : 0;
-          q[k][half + 2] = there ? *reinterpret_cast<const std::uint32_t*>(from + 16 * k + 8) : 0;
-        }
-      }
+    while (turns.item == item) {
+      const int sequence = turns.sequence, head = turns.head, tile = turns.tile;
+      turns.step();
       pass.idle = tile * kQueries + warp * 16 >= c.length;
-      pass.run(q, n, tiles, c.length, tile + kConsumers >= end);
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const float inverse = 1 / warp_sum<4>(pass.sum[half]);
-        if (row + 8 * half >= c.length) continue;
-        T* to = static_cast<T*>(c.out) + (first + row + 8 * half) * c.ldo + column + lane % 4 * 2;
-#pragma unroll
-        for (int i = 0; i < kDim / 8; ++i) {
-          *reinterpret_cast<std::uint32_t*>(to + 8 * i) =
-              pack2<T>(pass.out[4 * i + 2 * half] * inverse, pass.out[4 * i + 2 * half + 1] * inverse);
-        }
-      }
+      pass.run(queries, first_keys, tiles, c.length, turns.item != item, [&] {
+        if (!turns.over()) queries.load(c, turns.sequence, turns.head, turns.tile, warp);
+      });
+      pass.store(c, sequence, head, tile, warp);
     }
   }
 #endif
 }
 
-/// The driver's function, found through the runtime: this library links no driver.
-using Encode = decltype(&cuTensorMapEncodeTiled);
-Encode find_encode() {
-  void* found = nullptr;
-  cudaDriverEntryPointQueryResult result{};
-#if CUDART_VERSION >= 12050
-  const cudaError_t code =
-      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result);
-#else
-  const cudaError_t code = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &result);
-#endif
-  return code == cudaSuccess && result == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(found) : nullptr;
-}
-
 /// [sequences, length, heads * kDim] in boxes of kTile rows of one head.
 template <class T, int kDim>
 bool describe(ConstView m, std::int64_t sequences, std::int64_t length, CUtensorMap& map) {
-  static const Encode encode = find_encode();
+  const auto encode = encode_tensor_map();
   if (encode == nullptr) return false;
   constexpr auto kType = std::is_same_v<T, __half> ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
   const auto columns = static_cast<cuuint64_t>(m.columns()), row = static_cast<cuuint64_t>(m.stride) * 2;
@@ -378,7 +322,7 @@ bool describe(ConstView m, std::int64_t sequences, std::int64_t length, CUtensor
 }
 
 template <class T, int kDim, int kTail>
-cudaError_t launch(const AttentionArgs& a, int processors, cudaStream_t stream) {
+cudaError_t launch(const AttentionArgs& a, int processors, Queue queue) {
   CUtensorMap keys, values;
   const std::int64_t length = a.keys.longest, sequences = a.keys.count;
   if (!describe<T, kDim>(a.k, sequences, length, keys) || !describe<T, kDim>(a.v, sequences, length, values)) {
@@ -396,22 +340,22 @@ cudaError_t launch(const AttentionArgs& a, int processors, cudaStream_t stream) 
   c.parts = static_cast<std::int32_t>(fits ? std::min(most, (processors + heads - 1) / heads) : most);
   c.items = static_cast<std::int32_t>(heads * c.parts);
   const auto kernel = attention_wgmma_kernel<T, kDim, kTail>;
-  return launch_shared(kernel, dim3(static_cast<unsigned>(std::min(processors, c.items))), kThreads, kMemory, stream,
+  return launch_shared(kernel, dim3(static_cast<unsigned>(std::min(processors, c.items))), kThreads, kMemory, queue,
                        keys, values, c);
 }
 
 template <class T, int kDim>
-cudaError_t launch_for_tail(const AttentionArgs& a, int processors, cudaStream_t stream) {
+cudaError_t launch_for_tail(const AttentionArgs& a, int processors, Queue queue) {
   const std::int64_t tail = (a.keys.longest - 1) % kTile + 1;
-  if (tail <= 16) return launch<T, kDim, 16>(a, processors, stream);
-  if (tail <= 80) return launch<T, kDim, 80>(a, processors, stream);
-  return launch<T, kDim, kTile>(a, processors, stream);
+  if (tail <= 16) return launch<T, kDim, 16>(a, processors, queue);
+  if (tail <= 80) return launch<T, kDim, 80>(a, processors, queue);
+  return launch<T, kDim, kTile>(a, processors, queue);
 }
 
 template <class T>
-cudaError_t launch_for_head(const AttentionArgs& a, int processors, cudaStream_t stream) {
-  if (a.head_dim == 64) return launch_for_tail<T, 64>(a, processors, stream);
-  return launch_for_tail<T, 80>(a, processors, stream);
+cudaError_t launch_for_head(const AttentionArgs& a, int processors, Queue queue) {
+  if (a.head_dim == 64) return launch_for_tail<T, 64>(a, processors, queue);
+  return launch_for_tail<T, 80>(a, processors, queue);
 }
 
 }  // namespace
@@ -424,9 +368,9 @@ bool wgmma_fits(const AttentionArgs& a) {
          a.keys.count * a.heads * a.queries.longest < std::int64_t{1} << 31;
 }
 
-cudaError_t attention_wgmma(const AttentionArgs& a, int processors, cudaStream_t stream) {
-  if (a.q.dtype == DType::f16) return launch_for_head<__half>(a, processors, stream);
-  if (a.q.dtype == DType::bf16) return launch_for_head<__nv_bfloat16>(a, processors, stream);
+cudaError_t attention_wgmma(const AttentionArgs& a, int processors, Queue queue) {
+  if (a.q.dtype == DType::f16) return launch_for_head<__half>(a, processors, queue);
+  if (a.q.dtype == DType::bf16) return launch_for_head<__nv_bfloat16>(a, processors, queue);
   return cudaErrorInvalidValue;
 }
 

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <optional>
 
 #include "backend/cuda/graphs.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/matmul.h"
+#include "backend/cuda/matmul_one_wave.h"
 #include "backend/cuda/matmul_wgmma.h"
 #include "backend/cuda/staging.h"
 #include "backend/cuda/weights.h"
@@ -197,12 +199,12 @@ class CudaBackend final : public Backend {
       std::copy_n(w.centre, 3, rows.centre);
       const auto needed = static_cast<std::size_t>(count * tokens * rows.columns) * size_of(rows.type);
       require(a.scratch.bytes() >= needed, "patch_embed", "the scratch memory is too small");
-      launched(patch_rows(rows, stream_.get()), "patch_embed");
+      launched(patch_rows(rows, queue_), "patch_embed");
       PositionRowsCall positions;
       positions.position = a.position.as<float>(), positions.position_stride = a.position.stride;
       positions.class_embedding = a.class_embedding.as<float>(), positions.bias = w.bias.view().as<float>();
       positions.images = count, positions.tokens = tokens, positions.first = first, positions.out = out;
-      launched(position_rows(positions, stream_.get()), "patch_embed");
+      launched(position_rows(positions, queue_), "patch_embed");
       MatmulCall m;
       m.x = a.scratch.data, m.rows = count * tokens, m.ldx = w.stride();
       weight_of(m, w);
@@ -215,13 +217,20 @@ class CudaBackend final : public Backend {
   void layer_norm(const LayerNormArgs& a) override {
     check(a);
     health_.enter();
-    launched(cuda::layer_norm(a, stream_.get()), "layer_norm");
+    launched(cuda::layer_norm(a, queue_), "layer_norm");
   }
 
   void linear(const LinearArgs& a) override {
     check(a);
     health_.enter();
     MatmulCall m = call_of(a);
+    if (const auto plan = one_wave(a, m)) {
+      OneWaveCall w;
+      w.x = m.x, w.rows = m.rows, w.ldx = m.ldx, w.weight = m.weight, w.outputs = m.outputs, w.inputs = m.inputs;
+      w.ldw = m.ldw, w.in = m.in, w.bias = a.bias.as<float>(), w.residual = m.residual, w.ldr = m.ldr;
+      w.out = m.out, w.ldo = m.ldo, w.type = m.type, w.fn = a.fn;
+      return launched(one_wave_product(w, *plan, queue_), "linear");
+    }
     if (a.fn == ActivationFn::none) return matmul_.run(m);
     if (warpgroups_ && fused_fits(a, m)) {
       FusedCall f;
@@ -243,7 +252,7 @@ class CudaBackend final : public Backend {
     }
     m.residual = nullptr, m.out = product.data, m.ldo = product.stride;
     matmul_.run(m);
-    launched(activate({product, a.residual, a.out.view, a.fn}, stream_.get()), "linear");
+    launched(activate({product, a.residual, a.out.view, a.fn}, queue_), "linear");
   }
 
   void attention(const AttentionArgs& a) override {
@@ -255,36 +264,35 @@ class CudaBackend final : public Backend {
                   cat("attention heads of ", a.head_dim, " elements are not computed on a GPU, only ", kLargestHead,
                       " or fewer: use --device cpu"));
     }
-    launched(
-        cuda::attention(a, {device_.major >= 8, a.precision == Precision::tf32, warpgroups_, device_.multiprocessors},
-                        stream_.get()),
-        "attention");
+    launched(cuda::attention(
+                 a, {device_.major >= 8, a.precision == Precision::tf32, warpgroups_, device_.multiprocessors}, queue_),
+             "attention");
   }
 
   void embed_tokens(const EmbedTokensArgs& a) override {
     check(a);
     health_.enter();
-    launched(cuda::embed_tokens(a, stream_.get()), "embed_tokens");
+    launched(cuda::embed_tokens(a, queue_), "embed_tokens");
   }
 
   void select_rows(const SelectRowsArgs& a) override {
     check(a);
     health_.enter();
-    launched(cuda::select_rows(a, stream_.get()), "select_rows");
+    launched(cuda::select_rows(a, queue_), "select_rows");
   }
 
   void project(const ProjectArgs& a) override {
     check(a);
     health_.enter();
     if (a.weight == nullptr) {
-      return launched(copy_rows(a.x, a.out, a.normalize, stream_.get()), "project");
+      return launched(copy_rows(a.x, a.out, a.normalize, queue_), "project");
     }
     MatmulCall m;
     m.x = a.x.data, m.rows = a.x.rows(), m.ldx = a.x.stride;
     weight_of(m, stored(a.weight));
     m.out = a.out.data, m.ldo = a.out.stride;
     matmul_.run(m);
-    if (a.normalize) launched(copy_rows(a.out, a.out, true, stream_.get()), "project");
+    if (a.normalize) launched(copy_rows(a.out, a.out, true, queue_), "project");
   }
 
   void similarity(const SimilarityArgs& a) override {
@@ -332,11 +340,25 @@ class CudaBackend final : public Backend {
     return m;
   }
 
+  static bool aligned(const void* p, std::int64_t stride) {
+    return reinterpret_cast<std::uintptr_t>(p) % 16 == 0 && stride % 8 == 0;
+  }
+
+  /// How a small product is divided, where the kernel for these is faster than the others: it is for a few rows, and,
+  /// because the activation costs it nothing, for all of fc1's that fit.
+  std::optional<OneWavePlan> one_wave(const LinearArgs& a, const MatmulCall& m) const {
+    const bool fits = warpgroups_ && m.in != DType::f32 && a.fn != ActivationFn::gelu_tanh && m.rows > 0 &&
+                      aligned(m.x, m.rows > 1 ? m.ldx : 0) && aligned(m.weight, m.ldw) && aligned(m.out, m.ldo) &&
+                      (m.residual == nullptr || aligned(m.residual, m.ldr)) && m.outputs % 8 == 0 && m.inputs % 8 == 0;
+    // Measured on an H200 (matmul_one_wave.cu): beyond these, cuBLASLt's kernels are faster.
+    const std::int64_t products = m.rows * m.outputs * m.inputs;
+    const std::int64_t most = m.inputs >= 3 * m.outputs ? 480'000'000 : 300'000'000;
+    if (!fits || (a.fn == ActivationFn::none && products > most)) return {};
+    return plan_one_wave(m.rows, m.outputs, m.inputs, device_.multiprocessors);
+  }
+
   /// The fused products read and write 16 bytes at a time.
   static bool fused_fits(const LinearArgs& a, const MatmulCall& m) {
-    const auto aligned = [](const void* p, std::int64_t stride) {
-      return reinterpret_cast<std::uintptr_t>(p) % 16 == 0 && stride % 8 == 0;
-    };
     return (a.fn == ActivationFn::quick_gelu || a.fn == ActivationFn::gelu_erf) && !a.residual && m.in != DType::f32 &&
            m.type == m.in && m.bias != nullptr && aligned(m.x, m.ldx) && aligned(m.weight, m.ldw) &&
            aligned(m.out, m.ldo) && aligned(m.bias, 0) && m.outputs % 8 == 0 && m.inputs % 8 == 0 &&
@@ -348,6 +370,7 @@ class CudaBackend final : public Backend {
   const bool warpgroups_ = device_.major == 9;
   Health health_;
   Stream stream_;
+  const Queue queue_{stream_.get(), device_.major == 9};
   Staging staging_;
   Stream copies_;  ///< what upload_beside() copies on
   Staging beside_;

@@ -8,6 +8,13 @@
 
 namespace tandem::backend::cuda {
 
+/// Where kernels are issued. `overlap`: they may begin before the one in front of them has ended (overlap.cuh), which
+/// takes compute capability 9.0.
+struct Queue {
+  cudaStream_t stream = nullptr;
+  bool overlap = false;
+};
+
 /// to[i] = from[i] between f32, f16 and bf16.
 cudaError_t convert_elements(const void* from, DType from_type, void* to, DType to_type, std::int64_t elements,
                              cudaStream_t stream);
@@ -16,7 +23,7 @@ cudaError_t convert_elements(const void* from, DType from_type, void* to, DType 
 /// of one sign in every weight.
 cudaError_t round_to_tf32(float* x, std::int64_t elements, cudaStream_t stream);
 
-cudaError_t layer_norm(const LayerNormArgs& args, cudaStream_t stream);
+cudaError_t layer_norm(const LayerNormArgs& args, Queue queue);
 
 /// out = fn(x) + residual, elementwise; x, residual (null: none) and out of one type, out may be x.
 struct ActivateCall {
@@ -25,7 +32,7 @@ struct ActivateCall {
   View out;
   ActivationFn fn = ActivationFn::none;
 };
-cudaError_t activate(const ActivateCall& call, cudaStream_t stream);
+cudaError_t activate(const ActivateCall& call, Queue queue);
 
 /// The rows of the patch matrix for `images` images: row b * tokens + first + p holds pixels minus `centre` of patch p
 /// in memory order (y, x, channel), padded with zeros to `columns`; the row of a class token (first = 1) is all zeros.
@@ -37,7 +44,7 @@ struct PatchRowsCall {
   DType type = DType::f32;
   void* out = nullptr;  // [images * tokens, columns]
 };
-cudaError_t patch_rows(const PatchRowsCall& call, cudaStream_t stream);
+cudaError_t patch_rows(const PatchRowsCall& call, Queue queue);
 
 /// What the product of patches is added to: out[b * tokens + t] = position[t] + (t < first ? class_embedding : bias).
 struct PositionRowsCall {
@@ -49,13 +56,13 @@ struct PositionRowsCall {
   int first = 0;
   View out;  // [images * tokens, D]
 };
-cudaError_t position_rows(const PositionRowsCall& call, cudaStream_t stream);
+cudaError_t position_rows(const PositionRowsCall& call, Queue queue);
 
-cudaError_t embed_tokens(const EmbedTokensArgs& args, cudaStream_t stream);
-cudaError_t select_rows(const SelectRowsArgs& args, cudaStream_t stream);
+cudaError_t embed_tokens(const EmbedTokensArgs& args, Queue queue);
+cudaError_t select_rows(const SelectRowsArgs& args, Queue queue);
 
 /// out[r] = x[r], or x[r] / |x[r]|; float32, out may be x.
-cudaError_t copy_rows(ConstView x, View out, bool normalize, cudaStream_t stream);
+cudaError_t copy_rows(ConstView x, View out, bool normalize, Queue queue);
 
 /// What attention needs to know besides its arguments.
 struct AttentionDevice {
@@ -66,14 +73,14 @@ struct AttentionDevice {
 };
 inline constexpr int kLargestHead = 128;
 /// Chooses among the kernels below.
-cudaError_t attention(const AttentionArgs& args, const AttentionDevice& device, cudaStream_t stream);
-cudaError_t attention_plain(const AttentionArgs& args, cudaStream_t stream);
-cudaError_t attention_one_query(const AttentionArgs& args, cudaStream_t stream);
-cudaError_t attention_tf32(const AttentionArgs& args, cudaStream_t stream);
-cudaError_t attention_mma(const AttentionArgs& args, cudaStream_t stream);
+cudaError_t attention(const AttentionArgs& args, const AttentionDevice& device, Queue queue);
+cudaError_t attention_plain(const AttentionArgs& args, Queue queue);
+cudaError_t attention_one_query(const AttentionArgs& args, Queue queue);
+cudaError_t attention_tf32(const AttentionArgs& args, Queue queue);
+cudaError_t attention_mma(const AttentionArgs& args, Queue queue);
 /// Sequences of one length beyond 64 rows, 16-bit heads of 64 or 80 elements, no mask and no prefix.
 bool wgmma_fits(const AttentionArgs& args);
-cudaError_t attention_wgmma(const AttentionArgs& args, int processors, cudaStream_t stream);
+cudaError_t attention_wgmma(const AttentionArgs& args, int processors, Queue queue);
 
 /// Whether this library holds code for the device that is current.
 cudaError_t runs_here();

@@ -4,6 +4,7 @@
 // differences from the mean (two passes over registers), without the cancellation of E[x^2] - E[x]^2.
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/overlap.cuh"
 
 namespace tandem::backend::cuda {
 namespace {
@@ -24,6 +25,8 @@ struct Call {
 /// kUnits * 256 >= width, a multiple of 8; rows begin at multiples of 16 bytes.
 template <class In, class Out, int kUnits>
 __global__ void __launch_bounds__(kWarps * 32) norm_in_registers(const Call<In, Out> c) {
+  wait_for_previous();
+  let_next_begin();
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (row >= c.rows) return;
   const int first = static_cast<int>(threadIdx.x % 32) * 8;
@@ -73,6 +76,8 @@ __global__ void __launch_bounds__(kWarps * 32) norm_in_registers(const Call<In, 
 /// Any width and alignment.
 template <class In, class Out>
 __global__ void __launch_bounds__(kWarps * 32) norm_any(const Call<In, Out> c) {
+  wait_for_previous();
+  let_next_begin();
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (row >= c.rows) return;
   const int lane = static_cast<int>(threadIdx.x % 32);
@@ -92,21 +97,19 @@ __global__ void __launch_bounds__(kWarps * 32) norm_any(const Call<In, Out> c) {
 }
 
 template <class In, class Out, int kUnits = 1>
-cudaError_t launch(const Call<In, Out>& c, bool vectors, cudaStream_t stream) {
+cudaError_t launch(const Call<In, Out>& c, bool vectors, Queue queue) {
   if constexpr (kUnits <= kMostUnits) {
-    if (vectors && c.width > kUnits * 256) return launch<In, Out, kUnits + 1>(c, vectors, stream);
+    if (vectors && c.width > kUnits * 256) return launch<In, Out, kUnits + 1>(c, vectors, queue);
     if (vectors) {
-      norm_in_registers<In, Out, kUnits><<<blocks_for(c.rows, kWarps), kWarps * 32, 0, stream>>>(c);
-      return cudaGetLastError();
+      return launch_kernel(norm_in_registers<In, Out, kUnits>, blocks_for(c.rows, kWarps), kWarps * 32, queue, c);
     }
   }
-  norm_any<In, Out><<<blocks_for(c.rows, kWarps), kWarps * 32, 0, stream>>>(c);
-  return cudaGetLastError();
+  return launch_kernel(norm_any<In, Out>, blocks_for(c.rows, kWarps), kWarps * 32, queue, c);
 }
 
 }  // namespace
 
-cudaError_t layer_norm(const LayerNormArgs& a, cudaStream_t stream) {
+cudaError_t layer_norm(const LayerNormArgs& a, Queue queue) {
   if (a.x.rows() == 0) return cudaSuccess;
   const bool vectors = vectors_fit(a.x) && vectors_fit(a.out.view) && vectors_fit(a.gamma) && vectors_fit(a.beta);
   return with_type(a.x.dtype, [&](auto in) {
@@ -120,7 +123,7 @@ cudaError_t layer_norm(const LayerNormArgs& a, cudaStream_t stream) {
         const Call<In, Out> c{a.x.as<In>(), a.out.view.as<Out>(), a.gamma.as<float>(), a.beta.as<float>(),
                               a.x.stride,   a.out.view.stride,    a.x.rows(),          static_cast<int>(a.x.columns()),
                               a.eps};
-        return launch<In, Out>(c, vectors, stream);
+        return launch<In, Out>(c, vectors, queue);
       }
     });
   });

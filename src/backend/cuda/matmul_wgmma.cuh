@@ -84,7 +84,6 @@ struct FusedProduct {
 };
 
 using cute::_1;
-using cute::_128;
 using cute::_2;
 using cute::_256;
 using cute::_64;
@@ -92,9 +91,5 @@ using cute::_64;
 template <class Element, template <class> class Fn>
 using Wide = FusedProduct<Element, Fn, cute::Shape<_64, _256, _64>, cute::Shape<_2, _1, _1>,
                           cutlass::gemm::KernelTmaWarpSpecializedPingpong, cutlass::epilogue::TmaWarpSpecialized>;
-/// Few rows: small tiles for all multiprocessors.
-template <class Element, template <class> class Fn>
-using Small = FusedProduct<Element, Fn, cute::Shape<_64, _64, _128>, cute::Shape<_1, _1, _1>,
-                           cutlass::gemm::KernelTmaWarpSpecializedPingpong, cutlass::epilogue::TmaWarpSpecialized>;
 
 }  // namespace tandem::backend::cuda::wgmma

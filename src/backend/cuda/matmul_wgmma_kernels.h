@@ -25,13 +25,9 @@ struct FusedCall {
 
 namespace tandem::backend::cuda::wgmma {
 
-#define TANDEM_FUSED(shape)                                                   \
-  cudaError_t shape##_f16_quick(const FusedCall& call, cudaStream_t stream);  \
-  cudaError_t shape##_f16_erf(const FusedCall& call, cudaStream_t stream);    \
-  cudaError_t shape##_bf16_quick(const FusedCall& call, cudaStream_t stream); \
-  cudaError_t shape##_bf16_erf(const FusedCall& call, cudaStream_t stream);
-TANDEM_FUSED(wide)
-TANDEM_FUSED(small)
-#undef TANDEM_FUSED
+cudaError_t wide_f16_quick(const FusedCall& call, cudaStream_t stream);
+cudaError_t wide_f16_erf(const FusedCall& call, cudaStream_t stream);
+cudaError_t wide_bf16_quick(const FusedCall& call, cudaStream_t stream);
+cudaError_t wide_bf16_erf(const FusedCall& call, cudaStream_t stream);
 
 }  // namespace tandem::backend::cuda::wgmma

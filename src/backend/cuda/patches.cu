@@ -7,6 +7,7 @@
 // product with contiguous rows writes every token.
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/overlap.cuh"
 
 namespace tandem::backend::cuda {
 namespace {
@@ -16,6 +17,8 @@ constexpr int kThreads = 256;
 /// A thread makes 8 neighbouring elements of one row of patches.
 template <class T>
 __global__ void __launch_bounds__(kThreads) patch_rows_kernel(const PatchRowsCall c) {
+  wait_for_previous();
+  let_next_begin();
   const std::int64_t units = c.columns / 8, grid = c.side / c.patch, tokens = grid * grid + c.first;
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= c.images * tokens * units) return;
@@ -51,6 +54,8 @@ __global__ void __launch_bounds__(kThreads) patch_rows_kernel(const PatchRowsCal
 
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads) position_rows_kernel(const PositionRowsCall c, std::int64_t units) {
+  wait_for_previous();
+  let_next_begin();
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= c.images * c.tokens * units) return;
   const std::int64_t row = i / units, column = i % units * kWidth, token = row % c.tokens;
@@ -68,17 +73,16 @@ bool aligned(const void* p) {
 
 }  // namespace
 
-cudaError_t patch_rows(const PatchRowsCall& c, cudaStream_t stream) {
+cudaError_t patch_rows(const PatchRowsCall& c, Queue queue) {
   const std::int64_t grid = c.side / c.patch;
   const std::int64_t work = c.images * (grid * grid + c.first) * (c.columns / 8);
   if (work == 0) return cudaSuccess;
   return with_type(c.type, [&](auto t) {
-    patch_rows_kernel<decltype(t)><<<blocks_for(work, kThreads), kThreads, 0, stream>>>(c);
-    return cudaGetLastError();
+    return launch_kernel(patch_rows_kernel<decltype(t)>, blocks_for(work, kThreads), kThreads, queue, c);
   });
 }
 
-cudaError_t position_rows(const PositionRowsCall& c, cudaStream_t stream) {
+cudaError_t position_rows(const PositionRowsCall& c, Queue queue) {
   const std::int64_t rows = c.images * c.tokens;
   if (rows == 0) return cudaSuccess;
   const bool vectors = vectors_fit(c.out) && c.position_stride % 8 == 0 && aligned(c.position) && aligned(c.bias) &&
@@ -86,12 +90,8 @@ cudaError_t position_rows(const PositionRowsCall& c, cudaStream_t stream) {
   const std::int64_t units = c.out.columns() / (vectors ? 8 : 1);
   return with_type(c.out.dtype, [&](auto t) {
     using T = decltype(t);
-    if (vectors) {
-      position_rows_kernel<T, 8><<<blocks_for(rows * units, kThreads), kThreads, 0, stream>>>(c, units);
-    } else {
-      position_rows_kernel<T, 1><<<blocks_for(rows * units, kThreads), kThreads, 0, stream>>>(c, units);
-    }
-    return cudaGetLastError();
+    return launch_kernel(vectors ? position_rows_kernel<T, 8> : position_rows_kernel<T, 1>,
+                         blocks_for(rows * units, kThreads), kThreads, queue, c, units);
   });
 }
 

@@ -4,6 +4,7 @@
 //   copy_rows     out[r] = x[r] / |x[r]|_2
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/overlap.cuh"
 
 namespace tandem::backend::cuda {
 namespace {
@@ -21,6 +22,8 @@ struct EmbedCall {
 
 template <class Table, class Out, int kWidth>
 __global__ void __launch_bounds__(kThreads) embed_kernel(const EmbedCall<Table, Out> c) {
+  wait_for_previous();
+  let_next_begin();
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= c.rows * c.units) return;
   const std::int64_t row = i / c.units, column = i % c.units * kWidth;
@@ -37,6 +40,8 @@ template <class Word>
 __global__ void __launch_bounds__(kThreads)
     select_kernel(const Word* x, std::int64_t ldx, const std::int32_t* rows, std::int64_t every, Word* out,
                   std::int64_t ldo, std::int64_t count, std::int64_t units) {
+  wait_for_previous();
+  let_next_begin();
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= count * units) return;
   const std::int64_t row = i / units, column = i % units;
@@ -47,6 +52,8 @@ __global__ void __launch_bounds__(kThreads)
 /// A block takes a row.
 __global__ void __launch_bounds__(kThreads)
     copy_kernel(const float* x, std::int64_t ldx, float* out, std::int64_t ldo, int width, bool normalize) {
+  wait_for_previous();
+  let_next_begin();
   x += blockIdx.x * ldx, out += blockIdx.x * ldo;
   float scale = 1;
   if (normalize) {
@@ -65,18 +72,17 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class Word>
-cudaError_t select(const SelectRowsArgs& a, cudaStream_t stream) {
+cudaError_t select(const SelectRowsArgs& a, Queue queue) {
   const auto size = static_cast<std::int64_t>(size_of(a.x.dtype)), word = static_cast<std::int64_t>(sizeof(Word));
   const std::int64_t units = a.x.columns() * size / word, count = a.out.rows();
-  select_kernel<Word><<<blocks_for(count * units, kThreads), kThreads, 0, stream>>>(
-      a.x.as<Word>(), a.x.stride * size / word, a.rows, a.every, a.out.as<Word>(), a.out.stride * size / word, count,
-      units);
-  return cudaGetLastError();
+  return launch_kernel(select_kernel<Word>, blocks_for(count * units, kThreads), kThreads, queue, a.x.as<Word>(),
+                       a.x.stride * size / word, a.rows, a.every, a.out.as<Word>(), a.out.stride * size / word, count,
+                       units);
 }
 
 }  // namespace
 
-cudaError_t embed_tokens(const EmbedTokensArgs& a, cudaStream_t stream) {
+cudaError_t embed_tokens(const EmbedTokensArgs& a, Queue queue) {
   if (a.out.rows() == 0) return cudaSuccess;
   const bool vectors = vectors_fit(a.table) && vectors_fit(a.position) && vectors_fit(a.out);
   const std::int64_t units = a.out.columns() / (vectors ? 8 : 1);
@@ -88,17 +94,13 @@ cudaError_t embed_tokens(const EmbedTokensArgs& a, cudaStream_t stream) {
       const EmbedCall<Table, Out> c{a.ids,           a.positions,    a.table.as<Table>(), a.position.as<float>(),
                                     a.out.as<Out>(), a.table.stride, a.position.stride,   a.out.stride,
                                     a.out.rows(),    units};
-      if (vectors) {
-        embed_kernel<Table, Out, 8><<<blocks, kThreads, 0, stream>>>(c);
-      } else {
-        embed_kernel<Table, Out, 1><<<blocks, kThreads, 0, stream>>>(c);
-      }
-      return cudaGetLastError();
+      return launch_kernel(vectors ? embed_kernel<Table, Out, 8> : embed_kernel<Table, Out, 1>, blocks, kThreads, queue,
+                           c);
     });
   });
 }
 
-cudaError_t select_rows(const SelectRowsArgs& a, cudaStream_t stream) {
+cudaError_t select_rows(const SelectRowsArgs& a, Queue queue) {
   if (a.out.rows() == 0) return cudaSuccess;
   const auto size = static_cast<std::int64_t>(size_of(a.x.dtype));
   const auto fits = [&](std::int64_t word) {
@@ -106,17 +108,16 @@ cudaError_t select_rows(const SelectRowsArgs& a, cudaStream_t stream) {
     return (a.x.columns() * size | a.x.stride * size | a.out.stride * size) % word == 0 &&
            addresses % static_cast<std::uintptr_t>(word) == 0;
   };
-  if (fits(16)) return select<uint4>(a, stream);
-  if (fits(4)) return select<std::uint32_t>(a, stream);
-  if (fits(2)) return select<std::uint16_t>(a, stream);
-  return select<std::uint8_t>(a, stream);
+  if (fits(16)) return select<uint4>(a, queue);
+  if (fits(4)) return select<std::uint32_t>(a, queue);
+  if (fits(2)) return select<std::uint16_t>(a, queue);
+  return select<std::uint8_t>(a, queue);
 }
 
-cudaError_t copy_rows(ConstView x, View out, bool normalize, cudaStream_t stream) {
+cudaError_t copy_rows(ConstView x, View out, bool normalize, Queue queue) {
   if (out.rows() == 0) return cudaSuccess;
-  copy_kernel<<<static_cast<unsigned>(out.rows()), kThreads, 0, stream>>>(
-      x.as<float>(), x.stride, out.as<float>(), out.stride, static_cast<int>(out.columns()), normalize);
-  return cudaGetLastError();
+  return launch_kernel(copy_kernel, static_cast<unsigned>(out.rows()), kThreads, queue, x.as<float>(), x.stride,
+                       out.as<float>(), out.stride, static_cast<int>(out.columns()), normalize);
 }
 
 }  // namespace tandem::backend::cuda

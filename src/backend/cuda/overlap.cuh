@@ -1,0 +1,51 @@
+// Kernels that begin before the one in front of them has ended (programmatic dependent launch, compute capability 9.0;
+// CUDA C++ Programming Guide, "Programmatic Dependent Launch and Synchronization").
+#pragma once
+
+#include "backend/cuda/kernels.h"
+
+namespace tandem::backend::cuda {
+
+/// Returns when all kernels in front of this one have ended and what they wrote can be read. A kernel that
+/// launch_kernel() starts calls it before it touches what others write or read.
+__device__ __forceinline__ void wait_for_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/// From now on the kernel behind this one may begin where multiprocessors have room for it.
+__device__ __forceinline__ void let_next_begin() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/// Launches a kernel that calls wait_for_previous(), in clusters of `cluster` blocks.
+template <class... Parameters, class... Arguments>
+cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 grid, int threads, int shared, Queue queue, dim3 cluster,
+                          const Arguments&... arguments) {
+  cudaLaunchAttribute attributes[2];
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid, config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = static_cast<std::size_t>(shared), config.stream = queue.stream;
+  config.attrs = attributes;
+  if (queue.overlap) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (cluster.x * cluster.y * cluster.z > 1) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+    attributes[config.numAttrs].val.clusterDim.x = cluster.x;
+    attributes[config.numAttrs].val.clusterDim.y = cluster.y;
+    attributes[config.numAttrs++].val.clusterDim.z = cluster.z;
+  }
+  return cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
+}
+template <class... Parameters, class... Arguments>
+cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 grid, int threads, Queue queue,
+                          const Arguments&... arguments) {
+  return launch_kernel(kernel, grid, threads, 0, queue, dim3(1), arguments...);
+}
+
+}  // namespace tandem::backend::cuda
