@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
 """Tandem and PyTorch on one GPU, taking turns in one run: one model a call.
 
-    python3 bench/compare_gpu.py build/tandem L-14-336 --out bench/results
+    python3 bench/compare_gpu.py build/tandem L-14-336 --out bench/results [--cases "image 256,both 16"]
 
-The peers are transformers' CLIPModel with random weights: eager float32, tf32 and fp16 with sdpa attention, and fp16
-under torch.compile (reduce-overhead, which captures CUDA graphs). Tandem computes the same published shape from the
-same weights: the peer's model is saved as a Hugging Face folder, which Tandem loads. Inputs are distinct random uint8
-images for Tandem, distinct random normalised images for the peers, already on the device (--io device); Tandem is also
-timed from host memory (--io host).
+Cases: `image N`, `both N` (texts of 10 tokens), `tf32 N` (images), `text short` and `text long` (256 texts: lengths 6 to
+24 with one in twenty of 77, and 10 to 77; the peer pads to 77). The peers are transformers' CLIPModel: eager float32,
+tf32 and fp16 with sdpa attention, fp16 under torch.compile (reduce-overhead, which captures CUDA graphs). Tandem loads
+the peer's weights and is given the peer's inputs: distinct random pixels and ids, on the device before anything is timed
+(--io device); images in batches of 64 and more are also timed from host memory (--io host, two batches in flight).
 
-Two methods: `burst`, 4 calls unmeasured and the mean of 10 (the method of published tables); `sustained`, at least
---seconds of load, then at least --seconds timed, in which a GPU settles at its power limit. Contestants take turns
---rounds times, medians count. Tandem's vectors are compared with those of the peer in float32.
+Two methods: `burst`, 4 calls unmeasured and the mean of 10 (the method of published tables); `sustained`, --seconds of
+load, then --seconds timed, in which a GPU settles at its power limit; the median call counts, with two batches in flight
+the mean. Contestants take turns --rounds times, medians count.
+
+The vectors of every timed run are compared with the peer's in true float32; a case whose least cosine is below its bar
+counts as failed. Writes OUT/gpu-MODEL.json after every case and a Markdown table beside it; a case that fails is
+reported, the others go on, and the exit code is 1.
 """
 import argparse
 import json
@@ -20,182 +24,267 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
 
+import gpu_machine
+import gpu_peers
+import gpu_table
 import numpy as np
 import torch
-import transformers
 from safetensors.numpy import load_file, save_file
-from transformers import CLIPConfig, CLIPModel
+
+COSINE = {"fp32": 0.999999, "tf32": 0.99999, "fp16": 0.9999, "bf16": 0.999}
+FP16 = ["torch fp16 sdpa", "torch fp16 compile"]
+DEFAULT_CASES = {"B-32": "image 1,image 256", "H-14": "image 1,image 256", "L-14": "text short,text long",
+                 "L-14-336": "both 16,image 1,image 256,tf32 64", "tiny": "image 1,image 64,both 16,tf32 64,text short,text long"}
+POOL_BYTES = 180 << 20  # of distinct pixels: two batches of 256 of the largest images
 
 
-def shape(width, heads, layers, image, patch, text_width, text_heads, text_layers, dim, act="quick_gelu"):
-    vision = dict(hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers, num_attention_heads=heads,
-                  image_size=image, patch_size=patch, hidden_act=act)
-    text = dict(hidden_size=text_width, intermediate_size=4 * text_width, num_hidden_layers=text_layers,
-                num_attention_heads=text_heads, hidden_act=act, bos_token_id=49406, eos_token_id=49407)
-    return dict(vision_config=vision, text_config=text, projection_dim=dim)
+class Case:
+    """What is computed, in which precision, against which peers, timed how."""
 
+    def __init__(self, name):
+        kind, value = name.split()
+        self.name, self.precision, self.peers = name, "fp16", list(FP16)
+        if kind == "text" and value in ("short", "long"):
+            self.what, self.batch, self.methods = "text", 256, ["sustained"]
+        elif kind in ("image", "both", "tf32") and value.isdigit():
+            self.what, self.batch = "image" if kind == "tf32" else kind, int(value)
+            self.methods = {"both": ["burst"], "tf32": ["sustained"]}.get(kind, ["sustained"])
+            if kind == "image" and self.batch < 16:
+                self.methods = ["burst", "sustained"]
+        else:
+            raise ValueError(f"no such case: {name!r}")
+        if kind == "tf32":
+            self.precision, self.peers = "tf32", ["torch tf32 sdpa"]
+        if kind == "both":
+            self.peers.append("torch fp32 eager")
+        self.host = self.what == "image" and self.batch >= 64
 
-MODELS = {
-    "B-32": shape(768, 12, 12, 224, 32, 512, 8, 12, 512),
-    "L-14-336": shape(1024, 16, 24, 336, 14, 768, 12, 12, 768),
-    "H-14": shape(1280, 16, 32, 224, 14, 1024, 16, 24, 1024, "gelu"),
-}
-MODES = {  # name: (attention, type, tf32, compiled)
-    "torch fp32 eager": ("eager", torch.float32, False, False),
-    "torch tf32 sdpa": ("sdpa", torch.float32, True, False),
-    "torch fp16 sdpa": ("sdpa", torch.float16, False, False),
-    "torch fp16 compile": ("sdpa", torch.float16, False, True),
-}
-
-
-class Peer:
-    """One mode of the peer; calls return milliseconds, with the device synchronised before and after."""
-
-    def __init__(self, folder, mode, side):
-        attention, dtype, self.tf32, compiled = MODES[mode]
-        self.dtype, self.side = dtype, side
-        self.model = CLIPModel.from_pretrained(folder, attn_implementation=attention, dtype=dtype).eval().cuda()
-        self.vision, self.both = self.model.get_image_features, self.model
-        if compiled:
-            torch._dynamo.config.cache_size_limit = 64
-            self.vision = torch.compile(self.model.get_image_features, mode="reduce-overhead", dynamic=False)
-            self.both = torch.compile(self.model, mode="reduce-overhead", dynamic=False)
-        self.inputs = {}
-
-    def call(self, what, batch):
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
-        key = (what, batch)
-        if key not in self.inputs:
-            images = torch.randn(batch, 3, self.side, self.side, device="cuda", dtype=self.dtype)
-            ids = torch.randint(1, 49000, (batch, 10), device="cuda")
-            ids[:, 0], ids[:, -1] = 49406, 49407
-            self.inputs[key] = (images, ids)
-        images, ids = self.inputs[key]
-        with torch.inference_mode():
-            if what == "both":
-                self.both(input_ids=ids, pixel_values=images)
+    def inputs(self, model, rng):
+        """(pixels, ids padded to one length, lengths): several batches, or None for what the case does not read."""
+        side = gpu_peers.MODELS[model]["vision_config"]["image_size"]
+        pixels = ids = lengths = None
+        batches = 10
+        if self.what != "text":
+            batches = max(1, min(batches, POOL_BYTES // (self.batch * side * side * 3)))
+            pixels = rng.integers(0, 256, (batches * self.batch, side, side, 3), dtype=np.uint8)
+        count = batches * self.batch
+        if self.what != "image":
+            if self.name == "text short":
+                lengths = rng.integers(6, 25, count)
+                lengths[rng.permutation(count)[:count // 20]] = 77
+            elif self.name == "text long":
+                lengths = rng.integers(10, 78, count)
             else:
-                self.vision(pixel_values=images)
-
-    def time(self, what, batch, seconds):
-        def once():
-            self.call(what, batch)
-            torch.cuda.synchronize()
-
-        if seconds == 0:
-            for _ in range(4):
-                once()
-            times = []
-            for _ in range(10):
-                begin = time.perf_counter()
-                once()
-                times.append(time.perf_counter() - begin)
-            return 1e3 * statistics.mean(times)
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            once()
-        times, begin = [], time.perf_counter()
-        while time.perf_counter() < begin + seconds:
-            start = time.perf_counter()
-            once()
-            times.append(time.perf_counter() - start)
-        return 1e3 * statistics.median(times)
+                lengths = np.full(count, 10)
+            ids = rng.integers(1, 49000, (count, max(lengths.max(), 77 if self.what == "text" else 0)), dtype=np.int32)
+            ids[np.arange(ids.shape[1]) >= lengths[:, None] - 1] = gpu_peers.END
+            ids[:, 0] = gpu_peers.START
+            lengths = lengths.astype(np.int32)
+        return pixels, ids, lengths
 
 
-def tandem(program, folder, precision, what, batch, seconds, io):
-    command = [program, "bench", "--model", folder, "--device", "cuda:0", "--precision", precision, "--what",
-               what, "--batch", str(batch), "--text-length", "10", "--io", io, "--json"]
-    command += ["--min-seconds", str(seconds)] if seconds else ["--warmup", "4", "--runs", "10"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}: {done.stderr or done.stdout}")
-    result = json.loads(done.stdout.strip().splitlines()[-1])
-    return result["median_ms" if seconds else "mean_ms"], result
+class Tandem:
+    """The program on one case's inputs, a fresh process a run."""
+
+    def __init__(self, options, folder, case, work, want):
+        self.options, self.folder, self.case, self.work, self.want = options, folder, case, work, want
+        self.least, self.facts = 1.0, {}
+
+    def run(self, seconds, io, extra=()):
+        """Milliseconds a batch; remembers the least cosine of the vectors of all runs so far."""
+        cuda = self.options.device.startswith("cuda")
+        two = io == "host" and seconds > 0
+        output = f"{self.work}/output.safetensors"
+        command = [self.options.program, "bench", "--model", self.folder, "--device", self.options.device, "--precision",
+                   self.case.precision if cuda else "fp32", "--what", self.case.what, "--batch", str(self.case.batch), "--io",
+                   io if cuda else "host", "--in-flight", "2" if two else "1", "--input", f"{self.work}/input.safetensors",
+                   "--output", output, "--json", *extra]
+        if not extra:
+            command += ["--min-seconds", str(seconds)] if seconds else ["--warmup", "4", "--runs", "10"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60 + 20 * seconds)
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {(done.stderr or done.stdout)[-600:]}")
+        result = json.loads(done.stdout.strip().splitlines()[-1])
+        self.facts[io] = {k: result.get(k) for k in ("device_name", "isa", "device_memory_bytes", "load_seconds", "runs")}
+        self.least = min(self.least, least_cosine(load_file(output), self.want))
+        os.remove(output)
+        return result["median_ms" if seconds and not two else "mean_ms"]
+
+    def memory(self):
+        """What the program says it took of the device, and by how much free memory fell while it ran (context and the
+        benchmark's own inputs included)."""
+        free, stop = [], threading.Event()
+
+        def look():
+            while not stop.is_set():
+                free.append(torch.cuda.mem_get_info()[0])
+                time.sleep(0.01)
+
+        torch.cuda.synchronize()
+        before = torch.cuda.mem_get_info()[0]
+        thread = threading.Thread(target=look)
+        thread.start()
+        try:
+            self.run(0, "device", ["--warmup", "1", "--runs", "3"])
+        finally:
+            stop.set()
+            thread.join()
+        return {"tandem_bytes": self.facts["device"]["device_memory_bytes"], "tandem_device_fall_bytes": before - min(free)}
 
 
-def check(program, folder, side, batch=8):
-    """Least cosine of Tandem's fp16 vectors with the peer's in float32, from the same pixels."""
-    pixels = np.random.default_rng(1).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
+def least_cosine(got, want):
+    """Over all rows of all outputs; -1 where a row is missing or not finite."""
+    least = 1.0
+    for name, rows in want.items():
+        if name not in got or got[name].shape != tuple(rows.shape):
+            return -1.0
+        value = torch.nn.functional.cosine_similarity(torch.as_tensor(got[name]).double(), rows).min().item()
+        least = min(least, value if value == value else -1.0)
+    return least
+
+
+def between_inputs(want):
+    """Mean cosine of neighbouring rows: the nearer to 1, the less a check of the vectors can see."""
+    means = [torch.nn.functional.cosine_similarity(v[:-1], v[1:]).mean().item() for v in want.values() if len(v) > 1]
+    return max(means, default=None)
+
+
+def make_peers(options, folder, case, inputs, want, report):
+    """The peers that could be made and called, compiled and warm; their memory and vectors are noted in `report`."""
+    peers = {}
+    for mode in case.peers:
+        if options.peers and mode not in options.peers.split(","):
+            continue
+        begin = time.perf_counter()
+        try:
+            peer = gpu_peers.Peer(folder, mode, "cuda" if options.device.startswith("cuda") else "cpu")
+            peer.take(case.what, *(None if v is None else v[:case.batch] for v in inputs))
+            for _ in range(3):  # compiles, then captures, then replays
+                vectors = peer.vectors()
+            report["peer_cosine"][mode] = least_cosine(vectors, {n: v[:case.batch] for n, v in want.items()})
+            report["peer_peak_bytes"][mode] = peer.peak_bytes()
+            peers[mode] = peer
+            print(f"  {mode}: ready after {time.perf_counter() - begin:.1f} s, least cosine {report['peer_cosine'][mode]:.7f}",
+                  flush=True)
+        except Exception as e:  # one peer less is no reason to lose the others
+            report["errors"].append(f"{mode}: {e!r}"[:600])
+            print(f"  FAILED {mode}: {e!r}"[:600], flush=True)
+    return peers
+
+
+def take_turns(options, case, method, tandem, peers, watch):
+    """{contestant: milliseconds of every round}, {contestant: clock and power}."""
+    seconds = options.seconds if method == "sustained" else 0
+    runs = {f"tandem {case.precision} --io {io}": lambda io=io: tandem.run(seconds, io)
+            for io in (["device", "host"] if case.host else ["device"])}
+    runs.update({name: lambda peer=peer: peer.time(seconds) for name, peer in peers.items()})
+    times, clocks = {}, {}
+    for _ in range(options.rounds):
+        for name, run in runs.items():
+            ms = run()
+            end = time.perf_counter()
+            times.setdefault(name, []).append(ms)
+            clocks[name] = watch.between(end - seconds, end) if seconds else {}
+    return times, clocks
+
+
+def measure(options, folder, case, sizes, watch):
+    """The results of one case, one for each method."""
+    device = "cuda" if options.device.startswith("cuda") else "cpu"
+    pixels, ids, lengths = case.inputs(options.model, np.random.default_rng(1))
+    want = gpu_peers.reference(folder, device, pixels, ids)
+    report = {"errors": [], "peer_cosine": {}, "peer_peak_bytes": {}}
+    results = []
     with tempfile.TemporaryDirectory() as work:
-        save_file({"pixels": pixels}, f"{work}/x.safetensors")
-        subprocess.run([program, "bench", "--model", folder, "--device", "cuda:0", "--precision", "fp16", "--what", "image",
-                        "--batch", str(batch), "--runs", "1", "--input", f"{work}/x.safetensors", "--output",
-                        f"{work}/y.safetensors", "--json"], check=True, capture_output=True)
-        got = load_file(f"{work}/y.safetensors")
-        got = torch.from_numpy(got["image_embeds"]).double()
-    mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(1, 3, 1, 1)
-    std = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(1, 3, 1, 1)
-    x = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / std
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    model = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval().cuda()
-    with torch.inference_mode():
-        want = model.get_image_features(pixel_values=x.cuda())
-    want = getattr(want, "pooler_output", want).double().cpu()
-    del model
-    torch.cuda.empty_cache()
-    return torch.nn.functional.cosine_similarity(got, want).min().item()
+        save_file({n: v for n, v in (("pixels", pixels), ("input_ids", ids), ("lengths", lengths)) if v is not None},
+                  f"{work}/input.safetensors")
+        tandem = Tandem(options, folder, case, work, want)
+        memory = tandem.memory() if device == "cuda" and case.host else {}
+        peers = make_peers(options, folder, case, (pixels, ids), want, report)
+        for method in case.methods:
+            times, clocks = take_turns(options, case, method, tandem, peers, watch)
+            ms = {name: statistics.median(v) for name, v in times.items()}
+            own = ms[f"tandem {case.precision} --io device"]
+            results.append({
+                "model": options.model, "case": case.name, "what": case.what, "batch": case.batch, "method": method,
+                "precision": case.precision, "ms": ms, "all_ms": times, "clocks": clocks,
+                "ratio": {name: v / own for name, v in ms.items() if name.startswith("torch")},
+                "least_cosine": tandem.least, "least_cosine_allowed": COSINE[case.precision],
+                "cosine_between_inputs": between_inputs(want), "vectors": sum(len(v) for v in want.values()),
+                "memory": {**memory, "peer_text_tower_bytes": sizes["text"]}, "tandem": tandem.facts, **report})
+            show(results[-1])
+    return results
 
 
-def write(options, least, results):
-    clocks = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit",
-                             "--format=csv,noheader"], capture_output=True, text=True).stdout.strip()
+def show(r):
+    print(f"{r['model']} {r['case']} {r['method']}: "
+          + ", ".join(f"{k} {v:.3f} ms ({r['batch'] / v * 1e3:.0f}/s)" for k, v in r["ms"].items())
+          + "; ratio " + ", ".join(f"{v:.2f}" for v in r["ratio"].values())
+          + f"; least cosine {r['least_cosine']:.7f} of {r['vectors']} (between inputs {r['cosine_between_inputs'] or 0:.3f})"
+          + (f"; memory {r['memory'].get('tandem_bytes')} of {r['peer_peak_bytes']}" if r["memory"].get("tandem_bytes") else "")
+          + ("" if r["least_cosine"] >= r["least_cosine_allowed"] else f" TOO FAR: {r['least_cosine_allowed']} is the bar"),
+          flush=True)
+
+
+def write(options, results, errors, machine):
     os.makedirs(options.out, exist_ok=True)
-    with open(f"{options.out}/gpu-{options.model.lower()}.json", "w") as f:
-        json.dump({"machine": torch.cuda.get_device_name(0), "nvidia_smi": clocks, "torch": torch.__version__,
-                   "transformers": transformers.__version__,
-                   "command": "bench/compare_gpu.py build/tandem " + options.model,
-                   "least_cosine_with_float32": least, "results": results}, f, indent=1)
+    path = f"{options.out}/gpu-{options.model.lower()}.json"
+    with open(path, "w") as f:
+        json.dump({"kind": "compare", "machine": machine, "command": "bench/" + " ".join(
+            [os.path.basename(sys.argv[0]), "build/tandem", options.model, "--cases", f'"{options.cases}"']),
+            "seconds": options.seconds, "rounds": options.rounds, "errors": errors, "results": results}, f, indent=1)
         f.write("\n")
+    with open(path.removesuffix("json") + "md", "w") as f:
+        f.write(gpu_table.markdown([path]))
+    return path
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
-    parser.add_argument("model", choices=MODELS)
+    parser.add_argument("model", choices=gpu_peers.MODELS)
     parser.add_argument("--out", default=".")
+    parser.add_argument("--device", default="cuda:0", help="cpu: a rehearsal, in float32")
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--peers", default="torch fp16 sdpa,torch fp16 compile")
-    parser.add_argument("--io", default="device")
-    parser.add_argument("--cases", default="image 1,image 256,both 16")
+    parser.add_argument("--peers", help="only these, by commas; an empty word: none")
+    parser.add_argument("--cases", help="by commas; default: all that the model's bars ask for")
+    parser.add_argument("--compare-start", action="store_true", help="startup_gpu.py with the same program, too")
     options = parser.parse_args()
-    torch.manual_seed(0)
-    config = MODELS[options.model]
-    side = config["vision_config"]["image_size"]
-    results = []
+    options.cases = options.cases or DEFAULT_CASES[options.model]
+    cases = [Case(name.strip()) for name in options.cases.split(",")]
+    machine, watch = gpu_machine.facts(options.device), gpu_machine.Watch(options.device)
+    print(f"{machine}", flush=True)
+    begin, results, errors = time.perf_counter(), [], []
     with tempfile.TemporaryDirectory() as folder:
-        model = CLIPModel(CLIPConfig(**config)).half()
-        model.save_pretrained(folder)
-        with open(f"{folder}/preprocessor_config.json", "w") as f:
-            json.dump({"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}, f)
-        del model
-        least = check(options.program, folder, side)
-        print(f"least cosine with float32: {least:.7f}", flush=True)
-        peers = {name: Peer(folder, name, side) for name in options.peers.split(",") if name}
-        for case in options.cases.split(","):
-            what, batch = case.split()
-            batch = int(batch)
-            for seconds in ([0] if what == "both" else [options.seconds] if batch > 1 else [0, options.seconds]):
-                times, facts = {}, {}
-                for _ in range(options.rounds):
-                    for io in dict.fromkeys([options.io, "host"]):
-                        ms, facts[io] = tandem(options.program, folder, "fp16", what, batch, seconds, io)
-                        times.setdefault(f"tandem fp16 --io {io}", []).append(ms)
-                    for name, peer in peers.items():
-                        times.setdefault(name, []).append(peer.time(what, batch, seconds))
-                ms = {name: statistics.median(v) for name, v in times.items()}
-                own = ms[f"tandem fp16 --io {options.io}"]
-                best = min((v for k, v in ms.items() if k.startswith("torch")), default=None)
-                results.append({"model": options.model, "what": what, "batch": batch, "text_length": 10,
-                                "method": "sustained" if seconds else "burst", "ms": ms, "all_ms": times,
-                                "ratio_to_best_peer": best / own if best else None,
-                                "peak_memory_bytes": facts[options.io].get("peak_memory_bytes")})
-                print(f"{options.model} {what} b{batch} {results[-1]['method']}: "
-                      + ", ".join(f"{k} {v:.3f} ms ({batch / v * 1e3:.0f}/s)" for k, v in ms.items())
-                      + (f"; {best / own:.2f}x the best peer" if best else ""), flush=True)
-                write(options, least, results)  # what was measured stays if a later case does not end
+        sizes = gpu_peers.save_model(options.model, folder, "cuda" if options.device.startswith("cuda") else "cpu")
+        print(f"{options.model}: weights made after {time.perf_counter() - begin:.1f} s", flush=True)
+        for case in cases:
+            try:
+                results += measure(options, folder, case, sizes, watch)
+            except Exception as e:
+                traceback.print_exc()
+                errors.append(f"{case.name}: {e!r}"[:1000])
+                print(f"FAILED {options.model} {case.name}: {e!r}"[:1000], flush=True)
+            path = write(options, results, errors, machine)  # what was measured stays if a later case does not end
+            torch._dynamo.reset()
+            gpu_peers.release("cuda" if options.device.startswith("cuda") else "cpu")
+            print(f"  {time.perf_counter() - begin:.0f} s so far", flush=True)
+    watch.stop()
+    too_far = [f"{r['case']} {r['method']}" for r in results if r["least_cosine"] < r["least_cosine_allowed"]]
+    if too_far:
+        print("FAILED vectors too far from float32: " + ", ".join(too_far))
+    print(f"wrote {path}")
+    failed = bool(errors or too_far or any(r["errors"] for r in results))
+    if options.compare_start:
+        here = os.path.dirname(os.path.abspath(__file__))
+        failed |= subprocess.run([sys.executable, f"{here}/startup_gpu.py", options.program, "--device", options.device,
+                                  "--out", options.out]).returncode != 0
+    sys.exit(failed)
 
 
 if __name__ == "__main__":
