@@ -26,7 +26,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 
 import gpu_machine
 import gpu_peers
@@ -46,7 +45,7 @@ class Case:
     """What is computed, in which precision, against which peers, timed how."""
 
     def __init__(self, name):
-        kind, value = name.split()
+        kind, _, value = name.partition(" ")
         self.name, self.precision, self.peers = name, "fp16", list(FP16)
         if kind == "text" and value in ("short", "long"):
             self.what, self.batch, self.methods = "text", 256, ["sustained"]
@@ -204,6 +203,8 @@ def measure(options, folder, case, sizes, watch):
                   f"{work}/input.safetensors")
         tandem = Tandem(options, folder, case, work, want)
         memory = tandem.memory() if device == "cuda" and case.host else {}
+        if not memory:  # before minutes go into compiling the peers: does it run at all?
+            tandem.run(0, "device", ["--warmup", "1", "--runs", "1"])
         peers = make_peers(options, folder, case, (pixels, ids), want, report)
         for method in case.methods:
             times, clocks = take_turns(options, case, method, tandem, peers, watch)
@@ -256,7 +257,10 @@ def main():
     parser.add_argument("--compare-start", action="store_true", help="startup_gpu.py with the same program, too")
     options = parser.parse_args()
     options.cases = options.cases or DEFAULT_CASES[options.model]
-    cases = [Case(name.strip()) for name in options.cases.split(",")]
+    try:
+        cases = [Case(name.strip()) for name in options.cases.split(",")]
+    except ValueError as e:
+        parser.error(str(e))
     machine, watch = gpu_machine.facts(options.device), gpu_machine.Watch(options.device)
     print(f"{machine}", flush=True)
     begin, results, errors = time.perf_counter(), [], []
@@ -267,7 +271,6 @@ def main():
             try:
                 results += measure(options, folder, case, sizes, watch)
             except Exception as e:
-                traceback.print_exc()
                 errors.append(f"{case.name}: {e!r}"[:1000])
                 print(f"FAILED {options.model} {case.name}: {e!r}"[:1000], flush=True)
             path = write(options, results, errors, machine)  # what was measured stays if a later case does not end

@@ -86,6 +86,8 @@ def start_rows(r):
 
 
 def embed_rows(r):
+    if "ratio" not in r:
+        return []
     return [row(f"`tandem embed`, {r['files']:,} JPEGs of 640x480, {r['model']}", f"{r['embed_per_second']:,.0f}/s",
                 f"{r['decode_per_second']:,.0f}/s decoding on {r['cores']} cores; {r['bench_per_second']:,.0f}/s `bench --io host`",
                 f"{r['ratio']:.2f}x of the less", f"≥ {EMBED_BAR}x", None, r["ok"])]
