@@ -1,5 +1,6 @@
 """Which GPU, at which clocks: what nvidia-smi says once, and all along while something is measured."""
 import datetime
+import os
 import platform
 import shutil
 import statistics
@@ -11,7 +12,7 @@ FACTS = "name,driver_version,memory.total,clocks.max.sm,clocks.max.memory,power.
 
 
 def facts(device="cuda"):
-    """What a result file says about the machine and the software; lines for people to read."""
+    """What a result file says about the machine and the software."""
     found = {"date": str(datetime.date.today()), "python": platform.python_version(), "cores": cores()}
     if device.startswith("cuda") and shutil.which("nvidia-smi"):
         done = subprocess.run(["nvidia-smi", f"--query-gpu={FACTS}", "--format=csv,noheader"], capture_output=True, text=True)
@@ -28,18 +29,17 @@ def facts(device="cuda"):
 
 
 def cores():
-    import os
     return len(os.sched_getaffinity(0))
 
 
 class Watch:
-    """Samples the first GPU's clock and power twice a second; `between` gives their medians over a stretch of time."""
+    """Samples the first GPU's clock and power once a second; `between` gives their medians over a stretch of time."""
 
     def __init__(self, device="cuda"):
         self.samples, self.process = [], None
         if device.startswith("cuda") and shutil.which("nvidia-smi"):
             self.process = subprocess.Popen(
-                ["nvidia-smi", "-i", "0", "--query-gpu=clocks.sm,power.draw", "--format=csv,noheader,nounits", "-lms", "500"],
+                ["nvidia-smi", "-i", "0", "--query-gpu=clocks.sm,power.draw", "--format=csv,noheader,nounits", "-lms", "1000"],
                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
             threading.Thread(target=self._read, daemon=True).start()
 

@@ -2,10 +2,18 @@
 # On a machine with a GPU, from the root of the checkout: is everything there, do the GPU tests pass, does the memory
 # checker find nothing, how fast is it. Needs only build-gpu-bundle/ (make gpu-bundle) and the checkout.
 #
-#   tools/gpu_check.sh [STEP…]      steps: machine libraries tests sanitizer operations bench; default: all of them
+#   tools/gpu_check.sh [STEP…]
 #
-# Writes tests.log, sanitizer.log, operations.jsonl, bench.jsonl and summary.txt to $OUT (default: build-gpu-check) and
-# prints the summary last. Fails if a test failed or was skipped, or if a step could not run.
+# Steps without peers, the default: machine libraries tests sanitizer operations bench
+# Steps that need torch and transformers (bench/README.md says what they measure):
+#   accuracy               full-depth models with outlier channels in every precision; labels of the emoji test set
+#   start                  process start to first vector
+#   embed                  tandem embed over 50,000 JPEGs
+#   compare MODEL…         one or more of B-32 H-14 L-14 L-14-336; CASES="image 1,both 16" chooses among their cases
+#
+# Writes tests.log, sanitizer.log, operations.jsonl, bench.jsonl, measure.log, gpu-*.json and summary.txt to $OUT
+# (default: build-gpu-check) and prints the summary last. Fails if a test failed or was skipped, if a vector is too far
+# from the reference, or if a step could not run. A bar of speed that is missed is said in the table, and is no failure.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${OUT:-build-gpu-check}; mkdir -p "$out"
@@ -59,17 +67,38 @@ if wanted tests; then
   rm -f "$out/one.log"
 fi
 
+# One tool on one test program: NAME TOOL PROGRAM SECONDS FILTER. All of them together get $SANITIZER_SECONDS.
+sanitize() {
+  local left=$((sanitizer_end - SECONDS)) limit=$4 begin=$SECONDS log="$out/one.log" code
+  [ "$left" -lt "$limit" ] && limit=$left
+  if [ "$limit" -lt 10 ]; then say "compute-sanitizer $2, $1: NOT RUN, no time is left (SANITIZER_SECONDS)"; return; fi
+  timeout -k 5 "$limit" compute-sanitizer --tool "$2" --error-exitcode 9 "$bundle/$3" --gtest_brief=1 --gtest_filter="$5" \
+    >"$log" 2>&1
+  code=$?
+  { echo "== $2 $1: $5"; cat "$log"; } >>"$out/sanitizer.log"
+  say "compute-sanitizer $2, $1: $(grep -E '^\[==========\].*ran' "$log" | tail -1), $(grep -E 'SUMMARY' "$log" | tail -1) ($((SECONDS - begin)) s)"
+  case $code in
+    0) ;;
+    124 | 137) fail "compute-sanitizer $2, $1: not done after $limit s: $(tail -1 "$log")" ;;
+    *) fail "compute-sanitizer $2, $1 ended with $code: $(grep -m6 -E '^========= |Failure' "$log" | tr '\n' '|')" ;;
+  esac
+  rm -f "$log"
+}
 if wanted sanitizer; then
   if command -v compute-sanitizer >/dev/null; then
-    for tool in memcheck racecheck; do
-      filter='*SharedPrefix/fp16:*SharedPrefix/fp32:*RowsWithGaps/bf16:*RaggedCausalTexts/fp16:*CudaRows.*/fp16:-*TooMuchMemory*:*SeveralThreads*:*CopiesOfAnySize*'
-      timeout 150 compute-sanitizer --tool $tool --error-exitcode 9 "$bundle/cuda_backend_test" --gtest_brief=1 \
-        --gtest_filter="$filter" >"$out/sanitizer-$tool.log" 2>&1
-      code=$?
-      say "compute-sanitizer $tool: $(tail -1 "$out/sanitizer-$tool.log")"
-      [ $code -eq 0 ] || fail "compute-sanitizer $tool ended with $code"
-    done
-    cat "$out"/sanitizer-*.log >"$out/sanitizer.log"; rm -f "$out"/sanitizer-*.log
+    : >"$out/sanitizer.log"
+    sanitizer_end=$((SECONDS + ${SANITIZER_SECONDS:-420}))
+    towers='*Every/Towers.*hf_quickgelu_cuda_fp16:*Every/Towers.*hf_gelu_head80_cuda_fp16:*Every/Towers.*hf_gelu_head80_cuda_fp32'
+    operations='*SharedPrefix/fp16:*SharedPrefix/fp32:*RowsWithGaps/bf16:*RaggedCausalTexts/fp16:*CudaRows.*/fp16:-*TooMuchMemory*:*SeveralThreads*:*CopiesOfAnySize*'
+    products='*OddShapesAndStrides/fp16:*OddShapesAndStrides/tf32:*RowsOfAStackedWeight/*:*PatchEmbedding/fp16:*Projection/fp16'
+    engine='*RecordedPassesGiveTheSameBits/random_ViT_B_32:*InputsAndVectorsStayOnTheDevice/random_ViT_B_32'
+    sanitize towers memcheck cuda_towers_test 60 "$towers"
+    sanitize towers racecheck cuda_towers_test 100 "$towers"
+    sanitize operations memcheck cuda_backend_test 60 "$operations"
+    sanitize operations racecheck cuda_backend_test 100 "$operations"
+    sanitize products memcheck cuda_backend_test 60 "$products"
+    sanitize products racecheck cuda_backend_test 100 "$products"
+    sanitize engine memcheck cuda_engine_test 90 "$engine"
   else
     fail "compute-sanitizer is not here"
   fi
@@ -122,6 +151,42 @@ for line in open(sys.argv[1]):
 PYTHON
   rm -f "$out/bench.err"
 fi
+
+# A measuring script: its lines go to measure.log, its result to $out.
+measure() {
+  local begin=$SECONDS code
+  python3 "$@" 2>&1 | tee -a "$out/measure.log"
+  code=${PIPESTATUS[0]}
+  [ "$code" -eq 0 ] || fail "$(basename "$1") ended with $code: $(grep -E 'FAILED|TOO FAR|Error' "$out/measure.log" | tail -3 | cut -c1-600)"
+  say "$(basename "$1"): $((SECONDS - begin)) s"
+}
+device=${DEVICE:-cuda:0}
+export PYTHONUNBUFFERED=1
+
+if wanted accuracy; then
+  outliers=$(mktemp -d)
+  measure tests/golden/make_outlier_models.py "$outliers" --torch-device "${device%%:*}" --pictures 16 --ends-only --check \
+    "$bundle/tandem" --device "$device" --precisions ${PRECISIONS:-fp32 tf32 fp16 bf16} --json "$out/gpu-accuracy.json"
+  rm -rf "$outliers"
+  measure bench/emoji_labels.py "$bundle/tandem" --device "$device" --out "$out"
+fi
+
+wanted start && measure bench/startup_gpu.py "$bundle/tandem" --device "$device" --out "$out"
+wanted embed && measure bench/embed_files.py "$bundle/tandem" --device "$device" --out "$out"
+
+if wanted compare; then
+  compared=0
+  for model in B-32 H-14 L-14 L-14-336 tiny; do
+    wanted "$model" || continue
+    compared=1
+    measure bench/compare_gpu.py "$bundle/tandem" "$model" --device "$device" --out "$out" ${CASES:+--cases "$CASES"}
+  done
+  [ $compared -eq 1 ] || fail "compare needs a model: B-32, H-14, L-14, L-14-336"
+fi
+
+results=("$out"/gpu-*.json)
+[ -e "${results[0]}" ] && python3 bench/gpu_table.py "${results[@]}" >>"$out/summary.txt"
+rm -f "$out"/gpu-*.md
 
 echo "== summary"
 cat "$out/summary.txt"
