@@ -37,7 +37,8 @@ from safetensors.numpy import load_file, save_file
 COSINE = {"fp32": 0.999999, "tf32": 0.99999, "fp16": 0.9999, "bf16": 0.999}
 FP16 = ["torch fp16 sdpa", "torch fp16 compile"]
 DEFAULT_CASES = {"B-32": "image 1,image 256", "H-14": "image 1,image 256", "L-14": "text short,text long",
-                 "L-14-336": "both 16,image 1,image 256,tf32 64", "tiny": "image 1,image 64,both 16,tf32 64,text short,text long"}
+                 "L-14-336": "image 256,both 16,image 1,tf32 64", "tiny": "image 1,image 64,both 16,tf32 64,text short,text long"}
+FAR_BEHIND = 1.25  # times as long as the best peer
 POOL_BYTES = 180 << 20  # of distinct pixels: two batches of 256 of the largest images
 
 
@@ -152,21 +153,31 @@ def between_inputs(want):
     return max(means, default=None)
 
 
-def make_peers(options, folder, case, inputs, want, report):
-    """The peers that could be made and called, compiled and warm; their memory and vectors are noted in `report`."""
+def make_peers(options, folder, case, inputs, want, report, kept):
+    """The peers that could be made and called, compiled and warm; their memory and vectors are noted in `report`.
+
+    `kept` holds those of the case before: where inputs have the same shape they need not be compiled again.
+    """
+    device = "cuda" if options.device.startswith("cuda") else "cpu"
+    key = (case.what, case.batch)
+    if kept.get("key") != key:
+        kept.clear()
+        torch._dynamo.reset()
+        gpu_peers.release(device)
+        kept.update(key=key, peers={})
     peers = {}
     for mode in case.peers:
-        if options.peers and mode not in options.peers.split(","):
+        if options.peers is not None and mode not in options.peers.split(","):
             continue
         begin = time.perf_counter()
         try:
-            peer = gpu_peers.Peer(folder, mode, "cuda" if options.device.startswith("cuda") else "cpu")
+            peer = kept["peers"].get(mode) or gpu_peers.Peer(folder, mode, device)
             peer.take(case.what, *(None if v is None else v[:case.batch] for v in inputs))
             for _ in range(3):  # compiles, then captures, then replays
                 vectors = peer.vectors()
             report["peer_cosine"][mode] = least_cosine(vectors, {n: v[:case.batch] for n, v in want.items()})
             report["peer_peak_bytes"][mode] = peer.peak_bytes()
-            peers[mode] = peer
+            peers[mode] = kept["peers"][mode] = peer
             print(f"  {mode}: ready after {time.perf_counter() - begin:.1f} s, least cosine {report['peer_cosine'][mode]:.7f}",
                   flush=True)
         except Exception as e:  # one peer less is no reason to lose the others
@@ -175,23 +186,39 @@ def make_peers(options, folder, case, inputs, want, report):
     return peers
 
 
-def take_turns(options, case, method, tandem, peers, watch):
-    """{contestant: milliseconds of every round}, {contestant: clock and power}."""
+def take_turns(options, case, method, tandem, peers, watch, report):
+    """{contestant: milliseconds of every round}, {contestant: clock and power}.
+
+    A peer that is far behind another one in the first round is not the best, and takes no further turns; the baseline,
+    which has a bar of its own, does.
+    """
     seconds = options.seconds if method == "sustained" else 0
+    own = f"tandem {case.precision} --io device"
     runs = {f"tandem {case.precision} --io {io}": lambda io=io: tandem.run(seconds, io)
             for io in (["device", "host"] if case.host else ["device"])}
     runs.update({name: lambda peer=peer: peer.time(seconds) for name, peer in peers.items()})
     times, clocks = {}, {}
     for _ in range(options.rounds):
-        for name, run in runs.items():
-            ms = run()
+        for name, run in list(runs.items()):
+            try:
+                ms = run()
+            except Exception as e:
+                if name == own:
+                    raise
+                report["errors"].append(f"{name}: {e!r}"[:600])
+                print(f"  FAILED {name}: {e!r}"[:600], flush=True)
+                del runs[name]
+                continue
             end = time.perf_counter()
             times.setdefault(name, []).append(ms)
             clocks[name] = watch.between(end - seconds, end) if seconds else {}
+        best = min((times[n][0] for n in runs if n in peers), default=0)
+        for name in [n for n in runs if n in peers and n != gpu_table.BASELINE and times[n][0] > FAR_BEHIND * best]:
+            del runs[name]
     return times, clocks
 
 
-def measure(options, folder, case, sizes, watch):
+def measure(options, folder, case, sizes, watch, kept):
     """The results of one case, one for each method."""
     device = "cuda" if options.device.startswith("cuda") else "cpu"
     pixels, ids, lengths = case.inputs(options.model, np.random.default_rng(1))
@@ -205,9 +232,9 @@ def measure(options, folder, case, sizes, watch):
         memory = tandem.memory() if device == "cuda" and case.host else {}
         if not memory:  # before minutes go into compiling the peers: does it run at all?
             tandem.run(0, "device", ["--warmup", "1", "--runs", "1"])
-        peers = make_peers(options, folder, case, (pixels, ids), want, report)
+        peers = make_peers(options, folder, case, (pixels, ids), want, report, kept)
         for method in case.methods:
-            times, clocks = take_turns(options, case, method, tandem, peers, watch)
+            times, clocks = take_turns(options, case, method, tandem, peers, watch, report)
             ms = {name: statistics.median(v) for name, v in times.items()}
             own = ms[f"tandem {case.precision} --io device"]
             results.append({
@@ -263,19 +290,17 @@ def main():
         parser.error(str(e))
     machine, watch = gpu_machine.facts(options.device), gpu_machine.Watch(options.device)
     print(f"{machine}", flush=True)
-    begin, results, errors = time.perf_counter(), [], []
+    begin, results, errors, kept = time.perf_counter(), [], [], {}
     with tempfile.TemporaryDirectory() as folder:
         sizes = gpu_peers.save_model(options.model, folder, "cuda" if options.device.startswith("cuda") else "cpu")
         print(f"{options.model}: weights made after {time.perf_counter() - begin:.1f} s", flush=True)
         for case in cases:
             try:
-                results += measure(options, folder, case, sizes, watch)
+                results += measure(options, folder, case, sizes, watch, kept)
             except Exception as e:
                 errors.append(f"{case.name}: {e!r}"[:1000])
                 print(f"FAILED {options.model} {case.name}: {e!r}"[:1000], flush=True)
             path = write(options, results, errors, machine)  # what was measured stays if a later case does not end
-            torch._dynamo.reset()
-            gpu_peers.release("cuda" if options.device.startswith("cuda") else "cpu")
             print(f"  {time.perf_counter() - begin:.0f} s so far", flush=True)
     watch.stop()
     too_far = [f"{r['case']} {r['method']}" for r in results if r["least_cosine"] < r["least_cosine_allowed"]]
