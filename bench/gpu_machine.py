@@ -1,4 +1,5 @@
 """Which GPU, at which clocks: what nvidia-smi says once, and all along while something is measured."""
+import atexit
 import datetime
 import os
 import platform
@@ -41,6 +42,7 @@ class Watch:
             self.process = subprocess.Popen(
                 ["nvidia-smi", "-i", "0", "--query-gpu=clocks.sm,power.draw", "--format=csv,noheader,nounits", "-lms", "1000"],
                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            atexit.register(self.stop)
             threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):
