@@ -170,13 +170,14 @@ def main():
     if not options.out:
         return
     files, cases = read(options.files)
-    machine = files[-1]["machine"]
+    machine = max((content["machine"] for content in files), key=len)  # the one that says most
+    said = [machine.get("name"), machine.get("power.limit")]
+    said += [f"{word} {machine[key]}" for word, key in (("driver", "driver_version"), ("torch", "torch")) if key in machine]
     os.makedirs(options.out, exist_ok=True)
     with open(f"{options.out}/gpu.md", "w") as f:
         f.write("# On a GPU\n\nMade by `bench/gpu_table.py` from the result files of one machine.\n\n" + text)
     with open(f"{options.out}/gpu.json", "w") as f:
-        json.dump({"machine": ", ".join(machine[k] for k in ("name", "power.limit") if k in machine)
-                   + "".join(f", {k} {machine[n]}" for k, n in (("driver", "driver_version"), ("torch", "torch")) if n in machine),
+        json.dump({"machine": ", ".join(filter(None, said)),
                    "date": machine["date"], "command": "; ".join(dict.fromkeys(c["command"] for c in files)),
                    "comparisons": comparisons(files, cases), "cases": list(cases.values()),
                    "others": [c for c in files if c.get("kind") != "compare"]}, f, indent=1)
