@@ -9,19 +9,10 @@
 namespace tandem::model {
 namespace {
 
-struct VisionState {
-  View scratch;  // u8
-  TowerState tower;
-};
-
-VisionState take_vision(Arena& arena, const backend::Backend& backend, Precision precision, const VisionConfig& c,
-                        int embed_dim, std::int64_t batch) {
-  VisionState s;
-  s.scratch = arena.take(
-      DType::u8,
-      {static_cast<std::int64_t>(backend.patch_embed_scratch(batch, c.image_size, c.patch, c.width, precision))});
-  s.tower = take_state(arena, c, backend.types(precision), batch * c.tokens(), batch, embed_dim);
-  return s;
+TowerState take_vision(Arena& arena, const backend::Backend& backend, Precision precision, const VisionConfig& c,
+                       int embed_dim, std::int64_t batch) {
+  return take_state(arena, c, backend.types(precision), batch * c.tokens(), batch, embed_dim,
+                    backend.patch_embed_scratch(batch, c.image_size, c.patch, c.width, precision));
 }
 
 struct TextState {
@@ -118,27 +109,25 @@ TowerOutput encode_images(Execution& ex, const VisionConfig& config, const Visio
                           ConstView pixels, const PassOptions& options) {
   const std::int64_t batch = pixels.shape[0], tokens = config.tokens();
   Arena::Scope scope(ex.arena);
-  VisionState s = take_vision(ex.arena, ex.backend, ex.precision, config, embed_dim, batch);
+  TowerState s = take_vision(ex.arena, ex.backend, ex.precision, config, embed_dim, batch);
   const auto pass = [&] {
     backend::PatchEmbedArgs embed;  // x = patches, class token, positions   [B T, D]
     embed.pixels = pixels, embed.weight = weights.patch_embed.get(), embed.patch = config.patch;
     embed.class_embedding = weights.class_embedding.view(), embed.position = weights.position.view();
-    embed.scratch = s.scratch, embed.out = s.tower.x;
+    embed.scratch = {s.wide.data, DType::u8, {static_cast<std::int64_t>(s.wide.bytes())}};  // free until the blocks
+    embed.out = s.x;
     ex.backend.patch_embed(embed);
-    ex.backend.layer_norm({s.tower.x,
-                           weights.ln_pre.gamma.view(),
-                           weights.ln_pre.beta.view(),
-                           config.norm_eps,
-                           {s.tower.x, {}}});  // x = ln_pre(x)
-    if (options.observer) options.observer(-1, s.tower.x);
+    ex.backend.layer_norm(
+        {s.x, weights.ln_pre.gamma.view(), weights.ln_pre.beta.view(), config.norm_eps, {s.x, {}}});  // x = ln_pre(x)
+    if (options.observer) options.observer(-1, s.x);
 
     Layout layout;
     layout.own = {batch, tokens, batch * tokens, nullptr};
-    run_blocks(ex, config, *weights.blocks, layout, false, s.tower, options.observer);
-    finish(ex, config, weights.ln_post, weights.projection.get(), s.tower, options);
+    run_blocks(ex, config, *weights.blocks, layout, false, s, options.observer);
+    finish(ex, config, weights.ln_post, weights.projection.get(), s, options);
   };
-  issue(ex, &weights, {batch, address(pixels.data), address(s.tower.x.data)}, options, batch <= kReplayedImages, pass);
-  return output(s.tower, options);
+  issue(ex, &weights, {batch, address(pixels.data), address(s.x.data)}, options, batch <= kReplayedImages, pass);
+  return output(s, options);
 }
 
 TowerOutput encode_texts(Execution& ex, const TextConfig& config, const TextWeights& weights, int embed_dim,

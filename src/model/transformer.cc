@@ -33,6 +33,16 @@ void add_linear(Execution& ex, const Linear& w, ConstView h, View x) {
   ex.comm.all_reduce_sum(x, ex.backend.stream());
 }
 
+/// Rows up to which the MLP is computed in one piece, and the step of a piece's size: enough to fill a device.
+constexpr std::int64_t kMlpRows = 8192, kMlpStep = 256;
+
+/// The MLP's rows at a time where there is room for the middle of `most` rows: equal pieces of whole steps.
+std::int64_t mlp_piece(std::int64_t rows, std::int64_t most) {
+  if (rows <= most) return std::max<std::int64_t>(rows, 1);
+  const std::int64_t whole = most / kMlpStep * kMlpStep, pieces = (rows + whole - 1) / whole;
+  return ((rows + pieces - 1) / pieces + kMlpStep - 1) / kMlpStep * kMlpStep;
+}
+
 /// The shared prefix attends to itself, every sequence to the prefix and itself.
 void attend(Execution& ex, const TowerConfig& c, ConstView q, ConstView k, ConstView v, const Layout& layout,
             bool causal, View out) {
@@ -63,20 +73,25 @@ struct Part {
   std::int64_t columns, mlp;
 };
 
-/// x = x + mlp(ln_2(x))
+/// x = x + mlp(ln_2(x)), in as few pieces of rows as there is room for their middle.
 void mlp(Execution& ex, const TowerConfig& c, const BlockWeights& w, View x, View h, View wide) {
-  const View m = inside(wide, 0, x.rows(), Part(ex, c).mlp);
-  norm(ex, c, w.ln_2, x, h);              // h = ln_2(x)           [M, D]
-  linear(ex, w.fc1, h, m, c.activation);  // m = gelu(W1 h + b1)   [M, F]
-  add_linear(ex, w.fc2, m, x);            // x = x + W2 m + b2     [M, D]
+  const std::int64_t rows = x.rows(), columns = Part(ex, c).mlp;
+  const std::int64_t piece = mlp_piece(rows, wide.shape.elements() / columns);
+  norm(ex, c, w.ln_2, x, h);  // h = ln_2(x)           [M, D]
+  for (std::int64_t first = 0; first < rows; first += piece) {
+    const std::int64_t n = std::min(piece, rows - first);
+    const View m = inside(wide, 0, n, columns);
+    linear(ex, w.fc1, h.row_range(first, n), m, c.activation);  // m = gelu(W1 h + b1)   [n, F]
+    add_linear(ex, w.fc2, m, x.row_range(first, n));            // x = x + W2 m + b2     [n, D]
+  }
 }
 
 void block(Execution& ex, const TowerConfig& c, const BlockWeights& w, const Layout& layout, bool causal,
            TowerState& s) {
   const std::int64_t rows = layout.rows(), n = Part(ex, c).columns;
-  const View qkv = inside(s.wide, 0, rows, 3 * n), attended = inside(s.wide, 3 * rows * n, rows, n);
+  const View qkv = inside(s.wide, 0, rows, 3 * n), attended = inside(s.h, 0, rows, n);
   norm(ex, c, w.ln_1, s.x, s.h);  // h = ln_1(x)           [M, D]
-  linear(ex, w.qkv, s.h, qkv);    // q, k, v               [M, 3A]
+  linear(ex, w.qkv, s.h, qkv);    // q, k, v               [M, 3A], after which h is free for the attended rows
   attend(ex, c, qkv.column_range(0, n), qkv.column_range(n, n), qkv.column_range(2 * n, n), layout, causal, attended);
   add_linear(ex, w.out, attended, s.x);  // x = x + Wo a + bo     [M, D]
   mlp(ex, c, w, s.x, s.h, s.wide);
@@ -87,10 +102,9 @@ void block(Execution& ex, const TowerConfig& c, const BlockWeights& w, const Lay
 void last_block(Execution& ex, const TowerConfig& c, const BlockWeights& w, const Layout& layout, TowerState& s) {
   const Part part(ex, c);
   const std::int64_t rows = layout.rows(), count = layout.own.count, n = part.columns, p = layout.prefix;
-  const View kv = inside(s.wide, 0, rows, 2 * n), q = inside(s.wide, 2 * rows * n, count, n);
-  // The chosen rows are read before the attended ones take their place.
-  const std::int64_t free = (2 * rows + count) * n;
-  const View chosen = inside(s.wide, free, count, c.width), attended = inside(s.wide, free, count, n);
+  // Behind k and v stand the chosen rows, and once q is there, the attended ones. q takes the place of h.
+  const View kv = inside(s.wide, 0, rows, 2 * n), q = inside(s.h, 0, count, n);
+  const View chosen = inside(s.wide, 2 * rows * n, count, c.width), attended = inside(s.wide, 2 * rows * n, count, n);
   norm(ex, c, w.ln_1, s.x, s.h);  // h = ln_1(x)           [M, D]
   linear(ex, w.kv, s.h, kv);      // k, v                  [M, 2A]
   ex.backend.select_rows({s.h, layout.pooled, chosen, layout.own.longest});
@@ -110,13 +124,17 @@ void last_block(Execution& ex, const TowerConfig& c, const BlockWeights& w, cons
 }  // namespace
 
 TowerState take_state(Arena& arena, const TowerConfig& c, const backend::ComputeTypes& types, std::int64_t rows,
-                      std::int64_t count, int embed_dim) {
+                      std::int64_t count, int embed_dim, std::size_t least_wide) {
   TowerState s;
-  // The last block keeps q and the attended rows behind k and v: 2 M D + 2 B D elements at most, never above 4 M D.
-  const std::int64_t wide = std::max<std::int64_t>(4 * c.width, c.mlp);
+  // q, k and v of every row, or of the last block k, v and B <= M chosen rows: 3 M D elements. The MLP's middle of many
+  // rows is made in pieces that fit; as many rows as kMlpRows have room for all of it. More rows never need less, so
+  // that a plan for the largest batch is one for every batch.
+  const auto one = static_cast<std::int64_t>(size_of(types.activation));
+  const std::int64_t middle = std::min(rows, kMlpRows) * std::max<std::int64_t>(4 * c.width, c.mlp);
+  const std::int64_t least = (static_cast<std::int64_t>(least_wide) + one - 1) / one;
   s.x = arena.take(types.residual, {rows, c.width});
   s.h = arena.take(types.activation, {rows, c.width});
-  s.wide = arena.take(types.activation, {rows, wide});
+  s.wide = arena.take(types.activation, {std::max({middle, 3 * rows * c.width, least})});
   s.selected = arena.take(types.residual, {count, c.width});
   s.pooled = arena.take(DType::f32, {count, c.width});
   s.projected = arena.take(DType::f32, {count, embed_dim});

@@ -86,13 +86,14 @@ struct Layout {
 struct TowerState {
   View x;          // residual [M, D]
   View h;          // activation [M, D]
-  View wide;       // activation, room for [M, max(4 D, mlp)]: q, k, v and the attended values, then the MLP's middle
+  View wide;       // activation, elements: [M, 3 D] of q, k, v, then the MLP's middle, of many rows in pieces
   View selected;   // residual [count, D]: the rows that pooling reads
   View pooled;     // f32 [count, D]
   View projected;  // f32 [count, P]
 };
+/// least_wide: bytes that `wide` has at least, for whoever uses it before the first block.
 TowerState take_state(Arena& arena, const TowerConfig& config, const backend::ComputeTypes& types, std::int64_t rows,
-                      std::int64_t count, int embed_dim);
+                      std::int64_t count, int embed_dim, std::size_t least_wide = 0);
 
 /// Called after every block with its output, for comparing with a reference: x [M, D], or [count, D] after the last.
 using Observer = std::function<void(int block, ConstView x)>;
