@@ -33,14 +33,15 @@ void add_linear(Execution& ex, const Linear& w, ConstView h, View x) {
   ex.comm.all_reduce_sum(x, ex.backend.stream());
 }
 
-/// Rows up to which the MLP is computed in one piece, and the step of a piece's size: enough to fill a device.
-constexpr std::int64_t kMlpRows = 8192, kMlpStep = 256;
+/// As many rows are enough to fill a device: their MLP is computed in one piece.
+constexpr std::int64_t kMlpRows = 8192;
 
-/// The MLP's rows at a time where there is room for the middle of `most` rows: equal pieces of whole steps.
+/// The MLP's rows at a time where there is room for the middle of `most` rows. Pieces are equal, so that half a batch
+/// is multiplied as a batch of half the size is: by the algorithm that was found fastest for that.
 std::int64_t mlp_piece(std::int64_t rows, std::int64_t most) {
   if (rows <= most) return std::max<std::int64_t>(rows, 1);
-  const std::int64_t whole = most / kMlpStep * kMlpStep, pieces = (rows + whole - 1) / whole;
-  return ((rows + pieces - 1) / pieces + kMlpStep - 1) / kMlpStep * kMlpStep;
+  const std::int64_t pieces = (rows + most - 1) / most;
+  return (rows + pieces - 1) / pieces;
 }
 
 /// The shared prefix attends to itself, every sequence to the prefix and itself.
