@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <deque>
 #include <filesystem>
 #include <fstream>
 
@@ -10,6 +9,7 @@
 #include "engine/context_impl.h"
 #include "engine/find_model.h"
 #include "engine/scheduler.h"
+#include "engine/serving.h"
 #include "engine/workers.h"
 
 namespace tandem {
@@ -43,15 +43,6 @@ struct Engine::Impl {
   ~Impl();
 
   std::unique_ptr<engine::Replica> make_replica(Context::Impl& context, int index) const;
-  void serve(engine::Replica& replica);
-  /// Answers those who have gone, so that they cost no device time.
-  void drop_abandoned(std::vector<Item>& batch);
-  /// Begins a batch, or answers and empties it. Returns why the replica's device has failed, if it has.
-  std::optional<ItemError> begin(engine::Replica& replica, std::vector<Item>& batch);
-  /// Finishes the oldest batch begun and answers it. Returns as begin().
-  std::optional<ItemError> finish(engine::Replica& replica, std::vector<Item> batch);
-  /// Answers a whole batch with its error. Returns as begin().
-  std::optional<ItemError> fail(std::vector<Item> batch, const ItemError& why);
   void check(const Request& request) const;
   void lose_replica(const ItemError& why);
   void describe(const EngineOptions& options);
@@ -95,7 +86,9 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
   scheduler = std::make_unique<engine::Scheduler>(*preparer, shared.decode, given.max_queue, ahead);
   describe(given);
   preparer->accept(parse_device(info.device));
-  workers->start([this](engine::Replica& replica) { serve(replica); });
+  workers->start([this](engine::Replica& replica) {
+    if (const auto lost = engine::serve(replica, *scheduler, logger)) lose_replica(*lost);
+  });
 }
 
 Engine::Impl::~Impl() {
@@ -104,20 +97,27 @@ Engine::Impl::~Impl() {
 }
 
 std::unique_ptr<engine::Replica> Engine::Impl::make_replica(Context::Impl& context, int index) const {
-  auto backend = context.backend(options.device, index, options.replicas);
+  engine::Replica::Backends backends;
+  backends.push_back(context.backend(options.device, index, options.replicas));
+  const backend::Backend& first = *backends.front();
+  engine::ReplicaLimits limits;
+  limits.fixed = first.memory().held;
   model::LoadOptions load;
   load.precision = options.precision, load.vision = options.load_vision, load.text = options.load_text;
   load.pool = &context.decode;
   load.threads = std::min({kLoadThreads, context.options.threads, context.options.decode_threads + 1});
-  auto model = context.models.get(files, *backend, load);
+  auto model = context.models.get(files, *backends.front(), load);
+  if (engine::Replica::wants_two(first, *model)) {
+    backends.push_back(context.backend(first.device(), index, options.replicas));
+    limits.fixed += backends.back()->memory().held;
+  }
   // What is left is for this replica and those that come after it.
   std::size_t left = context.memory.left();
-  const backend::Memory device = backend->memory();
+  const backend::Memory device = first.memory();
   if (device.total > 0 && options.max_batch == 0) left = std::min(left, device.free / 10 * 8);
-  engine::ReplicaLimits limits;
   limits.max_batch = options.max_batch, limits.helpers = &context.decode;
   limits.most = left / static_cast<std::size_t>(options.replicas - index);
-  auto replica = std::make_unique<engine::Replica>(std::move(backend), std::move(model), limits, context.memory);
+  auto replica = std::make_unique<engine::Replica>(std::move(backends), std::move(model), limits, context.memory);
   if (replica->max_batch() < options.max_batch) {
     logger.log(LogLevel::warning, cat("memory suffices for batches of ", replica->max_batch(), ", not ",
                                       options.max_batch, ": larger requests are computed in parts"));
@@ -125,85 +125,11 @@ std::unique_ptr<engine::Replica> Engine::Impl::make_replica(Context::Impl& conte
   return replica;
 }
 
-void Engine::Impl::serve(engine::Replica& replica) {
-  // Begun, the oldest first. Where the device works beside the host it has its next batch before it has finished one,
-  // but only one that is full: a smaller one may still grow.
-  std::deque<std::vector<Item>> begun;
-  for (std::optional<ItemError> lost; !lost;) {
-    std::vector<Item> batch;
-    if (begun.empty()) {
-      batch = scheduler->next_batch([&](auto items) { return replica.fitting(items); });
-      if (batch.empty()) return;
-    } else if (replica.can_begin()) {
-      batch = scheduler->next_batch([&](auto items) { return replica.filling(items); }, false);
-    }
-    if (batch.empty()) {
-      batch = std::move(begun.front());
-      begun.pop_front();
-      lost = finish(replica, std::move(batch));
-    } else if (drop_abandoned(batch); !batch.empty()) {
-      lost = begin(replica, batch);
-      if (!batch.empty()) begun.push_back(std::move(batch));
-    }
-    if (!lost) continue;
-    for (auto& left : begun) fail(std::move(left), *lost);
-    lose_replica(*lost);
-  }
-}
-
 void Engine::Impl::lose_replica(const ItemError& why) {
   const int left = --working;
   logger.log(LogLevel::error,
              cat("a replica's device has failed, ", left, " of ", info.replicas, " are left: ", why.message));
   if (left == 0) scheduler->stop(why);
-}
-
-void Engine::Impl::drop_abandoned(std::vector<Item>& batch) {
-  std::vector<std::pair<Item, ItemError>> gone;
-  const auto now = engine::Clock::now();
-  for (Item& item : batch) {
-    if (auto reason = item.job->abandoned(now)) gone.emplace_back(std::move(item), std::move(*reason));
-  }
-  std::erase_if(batch, [](const Item& item) { return item.job == nullptr; });
-  scheduler->answered(gone.size());  // before the answers: who has one may come back at once
-  for (auto& [item, reason] : gone) item.job->finish_failed(std::move(reason));
-}
-
-std::optional<ItemError> Engine::Impl::begin(engine::Replica& replica, std::vector<Item>& batch) {
-  const bool image = batch.front().image;
-  try {
-    if (!(image ? info.vision_loaded : info.text_loaded)) {
-      throw Error(Code::unsupported, cat("the ", image ? "vision" : "text", " tower was not loaded"));
-    }
-    replica.begin(batch);
-    return std::nullopt;
-  } catch (const std::exception& error) {
-    return fail(std::exchange(batch, {}), engine::to_item_error(error));
-  }
-}
-
-std::optional<ItemError> Engine::Impl::finish(engine::Replica& replica, std::vector<Item> batch) {
-  std::vector<Embedding> answers;
-  try {
-    answers = replica.finish(batch);
-  } catch (const std::exception& error) {
-    return fail(std::move(batch), engine::to_item_error(error));
-  }
-  scheduler->answered(batch.size());
-  for (std::size_t i = 0; i < batch.size(); ++i)
-    batch[i].job->finish(batch[i].image, batch[i].index, std::move(answers[i]));
-  return std::nullopt;
-}
-
-std::optional<ItemError> Engine::Impl::fail(std::vector<Item> batch, const ItemError& why) {
-  logger.log(LogLevel::error, cat("a batch of ", batch.size(), " failed: ", why.message));
-  scheduler->answered(batch.size());
-  for (Item& item : batch) {
-    Embedding failed;
-    failed.error = why;
-    item.job->finish(item.image, item.index, std::move(failed));
-  }
-  return why.code == Code::device_failure ? std::optional(why) : std::nullopt;
 }
 
 void Engine::Impl::check(const Request& request) const {
@@ -238,9 +164,11 @@ void Engine::Impl::describe(const EngineOptions& given) {
   info.vocab_size = c.text.vocab_size;
   info.parameters = m.parameters, info.weight_bytes = m.weight_bytes;
   info.replicas = workers->size();
+  info.planned_bytes = info.weight_bytes;
   for (int i = 0; i < info.replicas; ++i) {
     info.arena_bytes += workers->replica(i).arena_bytes();
-    info.device_bytes += workers->replica(i).backend().memory().peak;
+    info.planned_bytes += workers->replica(i).planned_bytes();
+    info.device_bytes += workers->replica(i).device_bytes();
   }
   info.max_batch = first.max_batch();
   info.vision_loaded = m.vision.has_value(), info.text_loaded = m.text.has_value();

@@ -44,6 +44,10 @@ void Scheduler::submit(Request request, OnDone on_done, bool wait) {
   for (std::size_t i = 0; i < r.texts.size(); ++i) sort({job, false, i, {}}, Preparer::is_cheap(r.texts[i]));
 
   std::size_t lost = 0;
+  const auto any = [&](bool image) {
+    return std::any_of(ready.begin(), ready.end(), [&](const Item& item) { return item.image == image; });
+  };
+  const bool images = any(true), texts = any(false);
   {
     const std::lock_guard lock(mutex_);
     if (stopped_) {
@@ -58,8 +62,9 @@ void Scheduler::submit(Request request, OnDone on_done, bool wait) {
   if (lost > 0) {
     answered(lost);
     for (std::size_t i = 0; i < lost; ++i) job->finish_failed(stop_error_);
-  } else if (!ready.empty()) {
-    work_.notify_one();
+  } else {
+    if (images) notify(true);
+    if (texts) notify(false);
   }
 }
 
@@ -69,15 +74,28 @@ void Scheduler::push_ready(Item item) {
   queue[at].push_back({std::move(item), order_++});
 }
 
-std::deque<Scheduler::Ready>* Scheduler::oldest_claim() {
+std::deque<Scheduler::Ready>* Scheduler::oldest_claim(const Taker& taker) {
   for (std::size_t at = 0; at < 2; ++at) {
-    std::deque<Ready>*images = &images_[at], *texts = &texts_[at];
-    if (images->empty() && texts->empty()) continue;
-    if (images->empty()) return texts;
-    if (texts->empty()) return images;
+    std::deque<Ready>* const images = taker.images && !images_[at].empty() ? &images_[at] : nullptr;
+    std::deque<Ready>* const texts = taker.texts && !texts_[at].empty() ? &texts_[at] : nullptr;
+    if (images == nullptr && texts == nullptr) continue;
+    if (images == nullptr || texts == nullptr) return images == nullptr ? texts : images;
     return images->front().order < texts->front().order ? images : texts;
   }
   return nullptr;
+}
+
+void Scheduler::notify(bool image) {
+  work_[image ? 1 : 2].notify_one();
+  work_[3].notify_one();
+}
+
+void Scheduler::dismiss(Taker& taker) {
+  {
+    const std::lock_guard lock(mutex_);
+    taker.gone = true;
+  }
+  work_of(taker).notify_all();
 }
 
 void Scheduler::start_pumps() {
@@ -100,8 +118,9 @@ void Scheduler::pump() {
     const bool good = prepare(item);
     lock.lock();
     if (good) {
+      const bool image = item.image;
       push_ready(std::move(item));
-      work_.notify_one();
+      notify(image);
     } else {
       --prepared_;
     }
@@ -145,7 +164,7 @@ void Scheduler::stop(const ItemError& error) {
     std::unique_lock lock(mutex_);
     if (!stopped_) stop_error_ = error;
     stopped_ = true;
-    work_.notify_all();
+    for (auto& work : work_) work.notify_all();
     room_.notify_all();
     quiet_.wait(lock, [this] { return pumps_ == 0; });
     for (auto& queue : raw_) {

@@ -1,4 +1,4 @@
-// The queues between callers, the threads that prepare, and the thread that computes. Everything is bounded: items by
+// The queues between callers, the threads that prepare, and the threads that compute. Everything is bounded: items by
 // max_items, prepared pictures by what keeps the device busy.
 #pragma once
 
@@ -25,12 +25,22 @@ class Scheduler {
   /// Takes a request in. Full: waits when `wait`, else throws overloaded. After stop(): throws unavailable.
   void submit(Request request, OnDone on_done, bool wait);
 
-  /// The next items to compute: one kind, equal options, high priority first, the kind whose first item came earlier.
-  /// `fitting` says how many of the candidates fit one pass. Waits for work; empty after stop(). Several threads may
-  /// take: who is free takes next, and leaves their share to others that wait. Without `wait`, empty as well when there
-  /// is nothing yet, or `fitting` says 0.
+  /// Whoever takes work: of which kinds, and whether no more (see dismiss()).
+  struct Taker {
+    bool images = true, texts = true;
+    bool gone = false;
+    bool takes(bool image) const noexcept { return image ? images : texts; }
+  };
+
+  /// The next items to compute: one kind that the taker takes, equal options, high priority first, the kind whose first
+  /// item came earlier. `fitting` says how many of the candidates fit one pass. Waits for work; empty after stop() and
+  /// dismiss(). Several threads may take: who is free takes next, and leaves their share to others that wait for this
+  /// kind. Without `wait`, empty as well when there is nothing yet, or `fitting` says 0.
   template <class Fitting>
-  std::vector<Item> next_batch(Fitting fitting, bool wait = true);
+  std::vector<Item> next_batch(const Taker& taker, Fitting fitting, bool wait = true);
+
+  /// The taker gets nothing from now on; where it waits, it returns.
+  void dismiss(Taker& taker);
 
   /// Counts items as answered, which makes room for others. Their jobs have been told already.
   void answered(std::size_t items);
@@ -50,23 +60,33 @@ class Scheduler {
 
   static std::size_t level(const Item& item) { return item.priority() == Priority::high ? 0 : 1; }
   bool has_raw() const { return !raw_[0].empty() || !raw_[1].empty(); }
+  bool has_ready(bool image) const {
+    const ReadyQueue& queue = image ? images_ : texts_;
+    return !queue[0].empty() || !queue[1].empty();
+  }
   void push_ready(Item item);
   void start_pumps();
   void pump();
   /// Prepares one item; false if it was answered with an error instead.
   bool prepare(Item& item);
-  std::deque<Ready>* oldest_claim();
+  std::deque<Ready>* oldest_claim(const Taker& taker);
+  /// Wakes one thread that waits for work of this kind.
+  void notify(bool image);
+  std::condition_variable& work_of(const Taker& taker) {
+    return work_[(taker.images ? 1U : 0U) + (taker.texts ? 2U : 0U)];
+  }
 
   const Preparer& preparer_;
   ThreadPool& pool_;
   const std::size_t max_items_, prepare_ahead_;
   mutable std::mutex mutex_;
-  std::condition_variable room_, work_, quiet_;
+  std::condition_variable room_, quiet_;
+  std::array<std::condition_variable, 4> work_;  // by what the waiting threads take: images 1, texts 2, both 3
   Queue raw_;
   ReadyQueue images_, texts_;
-  std::size_t items_ = 0;     // accepted, not answered
-  std::size_t waiting_ = 0;   // threads in next_batch() without work
-  std::size_t prepared_ = 0;  // being prepared, or ready
+  std::size_t items_ = 0;                 // accepted, not answered
+  std::array<std::size_t, 2> waiting_{};  // threads in next_batch() that wait for texts, for images
+  std::size_t prepared_ = 0;              // being prepared, or ready
   int pumps_ = 0;
   std::uint64_t order_ = 0;
   bool stopped_ = false;
@@ -74,16 +94,17 @@ class Scheduler {
 };
 
 template <class Fitting>
-std::vector<Item> Scheduler::next_batch(Fitting fitting, bool wait) {
+std::vector<Item> Scheduler::next_batch(const Taker& taker, Fitting fitting, bool wait) {
   std::vector<Item> batch;
   std::unique_lock lock(mutex_);
-  std::deque<Ready>* queue = oldest_claim();
+  std::deque<Ready>* queue = oldest_claim(taker);
   if (wait) {
-    ++waiting_;
-    work_.wait(lock, [&] { return stopped_ || (queue = oldest_claim()) != nullptr; });
-    --waiting_;
+    waiting_[0] += taker.texts ? 1 : 0, waiting_[1] += taker.images ? 1 : 0;
+    work_of(taker).wait(lock, [&] { return stopped_ || taker.gone || (queue = oldest_claim(taker)) != nullptr; });
+    waiting_[0] -= taker.texts ? 1 : 0, waiting_[1] -= taker.images ? 1 : 0;
   }
-  if (stopped_ || queue == nullptr) return batch;
+  if (stopped_ || taker.gone || queue == nullptr) return batch;
+  const bool image = queue->front().item.image;
   const EmbedOptions options = queue->front().item.options();
   std::vector<const Item*> candidates;
   for (const Ready& r : *queue) {
@@ -91,7 +112,8 @@ std::vector<Item> Scheduler::next_batch(Fitting fitting, bool wait) {
     if (o.feature != options.feature || o.normalize != options.normalize) break;
     candidates.push_back(&r.item);
   }
-  const std::size_t share = (candidates.size() + waiting_) / (waiting_ + 1);  // rounded up
+  const std::size_t waiting = waiting_[image ? 1 : 0];
+  const std::size_t share = (candidates.size() + waiting) / (waiting + 1);  // rounded up
   const std::size_t count = fitting(std::span<const Item* const>(candidates).first(share));
   for (std::size_t i = 0; i < count; ++i) {
     batch.push_back(std::move(queue->front().item));
@@ -99,7 +121,9 @@ std::vector<Item> Scheduler::next_batch(Fitting fitting, bool wait) {
   }
   prepared_ -= count;
   start_pumps();
-  if (waiting_ > 0 && oldest_claim() != nullptr) work_.notify_one();
+  for (const bool kind : {true, false}) {
+    if (waiting_[kind ? 1 : 0] > 0 && has_ready(kind)) notify(kind);
+  }
   return batch;
 }
 

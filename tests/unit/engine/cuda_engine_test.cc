@@ -173,6 +173,27 @@ TEST_P(CudaEngine, InputsAndVectorsStayOnTheDevice) {
   }
 }
 
+// Each tower has a stream of its own, and they are busy at the same time.
+TEST_P(CudaEngine, BothTowersAtOnceGiveTheVectorsOfEach) {
+  EngineOptions o = options(GetParam(), "cuda:0", Precision::fp16);
+  o.max_batch = 16;
+  Engine gpu(context_, o);
+  const auto images = pictures(gpu.info().input_size, 16);
+  const auto texts = sentences(gpu.info(), 16, 3);
+  const auto want_images = gpu.embed_images(images), want_texts = gpu.embed_texts(texts);
+  Request both;
+  both.images = images, both.texts = texts;
+  std::vector<std::future<Response>> answers;
+  for (int round = 0; round < 12; ++round) answers.push_back(gpu.submit(both));
+  for (auto& answer : answers) {
+    const Response got = answer.get();
+    for (std::size_t i = 0; i < images.size(); ++i) EXPECT_EQ(got.images[i].values, want_images[i].values) << i;
+    expect_alike(got.texts, want_texts, 0.9999, "text");
+  }
+  const auto planned = static_cast<double>(gpu.info().planned_bytes);
+  EXPECT_NEAR(static_cast<double>(gpu.info().device_bytes), planned, planned * 0.05);
+}
+
 TEST_P(CudaEngine, SeveralEnginesShareADevice) {
   Engine one(context_, options(GetParam(), "cuda:0", Precision::fp16));
   Engine two(context_, options(GetParam(), "cuda:0", Precision::fp32));

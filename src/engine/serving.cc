@@ -1,0 +1,174 @@
+#include "engine/serving.h"
+
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/strings.h"
+
+namespace tandem::engine {
+namespace {
+
+using Batch = std::vector<Item>;
+
+class LaneServer {
+ public:
+  LaneServer(Lane& lane, Scheduler::Taker& taker, Scheduler& scheduler, const Logger& logger)
+      : lane_(lane), taker_(taker), scheduler_(scheduler), logger_(logger) {}
+
+  std::optional<ItemError> run() {
+    try {
+      while (!lost_ && step()) {
+      }
+    } catch (const std::exception& error) {  // no memory for the lists of a batch, say: nobody may wait for ever
+      lost_ = to_item_error(error);
+    }
+    for (auto* left : {&begun_, &again_}) {
+      for (Batch& batch : *left) fail(batch, *lost_);
+      left->clear();
+    }
+    return lost_;
+  }
+
+ private:
+  /// Begins a batch or finishes one. False: there is no more work.
+  bool step() {
+    Batch batch;
+    if (!again_.empty()) {
+      if (lane_.can_begin()) {
+        batch = std::move(again_.front());
+        again_.pop_front();
+      }
+    } else if (begun_.empty()) {
+      batch = scheduler_.next_batch(taker_, [&](auto items) { return lane_.fitting(items); });
+      if (batch.empty()) return false;
+    } else if (lane_.can_begin()) {
+      // Where the device works beside the host it has its next batch before it has finished one, but only one that is
+      // full: a smaller one may still grow.
+      batch = scheduler_.next_batch(
+          taker_, [&](auto items) { return lane_.filling(items); }, false);
+    }
+    if (batch.empty()) {
+      finish();
+    } else {
+      begin(std::move(batch));
+    }
+    return true;
+  }
+
+  /// Begins a batch, or answers it.
+  void begin(Batch batch) {
+    drop_abandoned(batch);
+    if (batch.empty()) return;
+    const bool image = batch.front().image;
+    try {
+      if (!(image ? lane_.model().vision.has_value() : lane_.model().text.has_value())) {
+        throw Error(Code::unsupported, cat("the ", image ? "vision" : "text", " tower was not loaded"));
+      }
+      lane_.begin(batch);
+    } catch (const std::exception& error) {
+      return recover(std::move(batch), to_item_error(error));
+    }
+    begun_.push_back(std::move(batch));
+  }
+
+  /// Finishes the oldest batch begun and answers it.
+  void finish() {
+    Batch batch = std::move(begun_.front());
+    begun_.pop_front();
+    std::vector<Embedding> answers;
+    try {
+      answers = lane_.finish(batch);
+    } catch (const std::exception& error) {
+      return recover(std::move(batch), to_item_error(error));
+    }
+    scheduler_.answered(batch.size());
+    for (std::size_t i = 0; i < batch.size(); ++i)
+      batch[i].job->finish(batch[i].image, batch[i].index, std::move(answers[i]));
+  }
+
+  /// Answers those who have gone, so that they cost no device time.
+  void drop_abandoned(Batch& batch) {
+    std::vector<std::pair<Item, ItemError>> gone;
+    const auto now = Clock::now();
+    for (Item& item : batch) {
+      if (auto reason = item.job->abandoned(now)) gone.emplace_back(std::move(item), std::move(*reason));
+    }
+    std::erase_if(batch, [](const Item& item) { return item.job == nullptr; });
+    scheduler_.answered(gone.size());  // before the answers: who has one may come back at once
+    for (auto& [item, reason] : gone) item.job->finish_failed(std::move(reason));
+  }
+
+  /// After a pass that failed: halves it where memory was short, else answers its items with the reason.
+  void recover(Batch batch, const ItemError& why) {
+    if (why.code == Code::out_of_memory && batch.size() > 1) {
+      const std::size_t most = lane_.shrink(batch.front().image, batch.size());
+      logger_.log(LogLevel::warning,
+                  cat("a pass of ", batch.size(), " ran out of memory, passes of ", most, " are tried: ", why.message));
+      std::deque<Batch> parts;
+      for (std::size_t i = 0; i < batch.size(); ++i) {
+        if (i % most == 0) parts.emplace_back();
+        parts.back().push_back(std::move(batch[i]));
+      }
+      again_.insert(again_.begin(), std::make_move_iterator(parts.begin()), std::make_move_iterator(parts.end()));
+      return;
+    }
+    logger_.log(LogLevel::error, cat("a batch of ", batch.size(), " failed: ", why.message));
+    fail(batch, why);
+    if (why.code == Code::device_failure) lost_ = why;
+  }
+
+  void fail(Batch& batch, const ItemError& why) {
+    scheduler_.answered(batch.size());
+    for (Item& item : batch) {
+      Embedding failed;
+      failed.error = why;
+      item.job->finish(item.image, item.index, std::move(failed));
+    }
+  }
+
+  Lane& lane_;
+  Scheduler::Taker& taker_;
+  Scheduler& scheduler_;
+  const Logger& logger_;
+  std::deque<Batch> begun_;  ///< the oldest first
+  std::deque<Batch> again_;  ///< parts of passes that ran out of memory
+  std::optional<ItemError> lost_;
+};
+
+}  // namespace
+
+std::optional<ItemError> serve(Replica& replica, Scheduler& scheduler, const Logger& logger) {
+  std::mutex mutex;
+  std::optional<ItemError> lost;  // the first
+  std::vector<Scheduler::Taker> takers(replica.lanes());
+  for (std::size_t i = 0; i < takers.size(); ++i) {
+    takers[i].images = replica.takes_images(i), takers[i].texts = replica.takes_texts(i);
+  }
+  const auto leave = [&](const ItemError& why) {
+    {
+      const std::lock_guard lock(mutex);
+      if (!lost) lost = why;
+    }
+    for (auto& taker : takers) scheduler.dismiss(taker);
+  };
+  const auto work = [&](std::size_t i) {
+    if (const auto why = LaneServer(replica.lane(i), takers[i], scheduler, logger).run()) leave(*why);
+  };
+  std::vector<std::thread> others;
+  try {
+    for (std::size_t i = 1; i < takers.size(); ++i) {
+      others.push_back(start_thread("the thread of a replica's text tower", [&work, i] { work(i); }));
+    }
+    work(0);
+  } catch (const std::exception& error) {
+    leave(to_item_error(error));
+  }
+  for (auto& thread : others) thread.join();
+  return lost;
+}
+
+}  // namespace tandem::engine

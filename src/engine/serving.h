@@ -1,0 +1,17 @@
+// What a compute thread does: batches from the queue through a replica's lanes, and their answers.
+#pragma once
+
+#include <optional>
+
+#include "base/log.h"
+#include "engine/replica.h"
+#include "engine/scheduler.h"
+
+namespace tandem::engine {
+
+/// Serves with every lane of the replica, the first on this thread, until the scheduler stops, or until a lane's device
+/// fails: then why. What such a lane had begun is answered with the reason; the other lanes finish what they have begun
+/// and take no more.
+std::optional<ItemError> serve(Replica& replica, Scheduler& scheduler, const Logger& logger);
+
+}  // namespace tandem::engine

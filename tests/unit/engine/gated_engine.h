@@ -1,0 +1,103 @@
+// Engines on gated backends, their inputs, and the vectors that they owe.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <future>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "engine/context_impl.h"
+#include "source_dir.h"
+#include "tandem/engine.h"
+#include "unit/engine/gated_backend.h"
+
+namespace tandem::engine::test {
+
+class GatedEngine : public testing::Test {
+ protected:
+  GatedEngine() {
+    std::mt19937 random(5);
+    for (int i = 0; i < static_cast<int>(kItems); ++i) {
+      auto pixels = std::make_shared<std::vector<std::uint8_t>>(std::size_t{kSide} * kSide * 3);
+      for (auto& byte : *pixels) byte = static_cast<std::uint8_t>(random());
+      images_.emplace_back(HostPixels{std::move(pixels), kSide, kSide});
+      texts_.emplace_back(std::vector<std::int32_t>{48, 5 + i, 6, 49});
+    }
+    Context plain({.threads = 1});
+    Engine engine(plain, options(static_cast<int>(kItems)));
+    want_images_ = engine.embed_images(images_), want_texts_ = engine.embed_texts(texts_);
+    context_.impl().make_backend = [this](DeviceId, const ContextOptions&, int) {
+      return std::make_unique<GatedBackend>(gates_);
+    };
+  }
+  ~GatedEngine() override { open_all(); }
+
+  static EngineOptions options(int batch, int replicas = 1) {
+    EngineOptions o;
+    o.model = (tandem::test::source_dir() / "tests/golden/tiny/hf_quickgelu").string();
+    o.device = parse_device("reference");
+    o.max_batch = batch, o.replicas = replicas;
+    return o;
+  }
+  void open_all() { gates_.open(true), gates_.open(false); }
+  void close_all() { gates_.close(true), gates_.close(false); }
+
+  Request images(std::size_t first = 0, std::size_t count = kItems) const {
+    Request r;
+    for (std::size_t i = first; i < first + count; ++i) r.images.push_back(images_[i]);
+    return r;
+  }
+  Request texts(std::size_t first = 0, std::size_t count = kItems) const {
+    Request r;
+    for (std::size_t i = first; i < first + count; ++i) r.texts.push_back(texts_[i]);
+    return r;
+  }
+  void expect_right(const Response& r, std::size_t first = 0) const {
+    for (std::size_t i = 0; i < r.images.size(); ++i) expect_same(r.images[i], want_images_[first + i]);
+    for (std::size_t i = 0; i < r.texts.size(); ++i) expect_same(r.texts[i], want_texts_[first + i]);
+  }
+  static void expect_same(const Embedding& got, const Embedding& want) {
+    ASSERT_FALSE(got.error) << got.error->message;
+    EXPECT_EQ(got.values, want.values);
+  }
+  /// Whether an answer is there within half a minute.
+  static bool arrives(const std::future<Response>& answer) {
+    return answer.wait_for(std::chrono::seconds(30)) == std::future_status::ready;
+  }
+  static bool waits(const std::future<Response>& answer) {
+    return answer.wait_for(std::chrono::milliseconds(20)) != std::future_status::ready;
+  }
+  /// The error of an answer: the request's, or its first item's.
+  static ItemError error_of(std::future<Response>& answer) {
+    try {
+      const Response r = answer.get();
+      for (const auto* items : {&r.images, &r.texts}) {
+        if (!items->empty() && items->front().error) return *items->front().error;
+      }
+    } catch (const Error& error) {
+      return {error.code(), error.what()};
+    }
+    return {Code::internal, "no error"};
+  }
+  template <class Condition>
+  static bool eventually(Condition condition) {
+    const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (!condition()) {
+      if (std::chrono::steady_clock::now() > patience) return false;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return true;
+  }
+
+  static constexpr int kSide = 28;
+  static constexpr std::size_t kItems = 12;
+  Gates gates_;
+  Context context_{{.threads = 2}};
+  std::vector<ImageInput> images_;
+  std::vector<TextInput> texts_;
+  std::vector<Embedding> want_images_, want_texts_;
+};
+
+}  // namespace tandem::engine::test
