@@ -159,6 +159,12 @@ struct EngineInfo {
   bool knows_photographs = true;  ///< false for the bundled demo model
 };
 
+/// What became of an Engine's replicas: `working` and those that are `replacing` a failed device's, of `replicas`.
+struct EngineHealth {
+  int replicas = 0, working = 0, replacing = 0;
+  std::string reason;  ///< of the latest failure, while not all work
+};
+
 class Engine {
  public:
   /// Loads a model; throws not_found, bad_data, unsupported, out_of_memory, … with the remedy.
@@ -188,10 +194,14 @@ class Engine {
   /// Items accepted and not yet answered.
   std::size_t queued() const noexcept;
 
-  /// False once the device has failed for good: every request is then answered with device_failure.
-  bool healthy() const noexcept;
-  /// Replicas whose device has not failed: below info().replicas the Engine is degraded, at 0 not healthy.
-  int working_replicas() const noexcept;
+  /// A replica whose device fails answers what it had begun with device_failure, and is made anew while the others
+  /// work. As long as none works, requests wait, up to their deadline; once none is left and none could be replaced,
+  /// everything that waits, and every later request, is answered with device_failure.
+  EngineHealth health() const;
+  /// Whether a replica works now.
+  bool healthy() const;
+  /// health().working: below info().replicas the Engine is degraded, at 0 not healthy.
+  int working_replicas() const;
 
  private:
   struct Impl;

@@ -1,8 +1,10 @@
 // What a Context owns.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "base/log.h"
 #include "base/thread_pool.h"
@@ -24,6 +26,10 @@ struct Context::Impl {
   /// Makes every backend of this Context; tests put others in its place.
   std::function<std::unique_ptr<backend::Backend>(DeviceId, const ContextOptions&, int first_core)> make_backend =
       engine::make_backend;
+
+  /// How long an Engine waits before each try to replace a replica whose device failed; tests wait less.
+  std::vector<std::chrono::milliseconds> replace_after{std::chrono::milliseconds(100), std::chrono::seconds(1),
+                                                       std::chrono::seconds(5)};
 
   /// A backend for one of several replicas on a device, with its share of a processor's threads and cores.
   std::unique_ptr<backend::Backend> backend(DeviceId device, int replica, int replicas) const;

@@ -42,9 +42,8 @@ struct Engine::Impl {
   Impl(Context& context, const EngineOptions& options);
   ~Impl();
 
-  std::unique_ptr<engine::Replica> make_replica(Context::Impl& context, int index) const;
+  std::unique_ptr<engine::Replica> make_replica(Context::Impl& context, int index, int sharing) const;
   void check(const Request& request) const;
-  void lose_replica(const ItemError& why);
   void describe(const EngineOptions& options);
   std::vector<Embedding> embed(Request request, bool images);
 
@@ -55,7 +54,6 @@ struct Engine::Impl {
   EngineInfo info;
   EngineOptions options;
   Logger logger;
-  std::atomic<int> working{0};  // replicas whose device has not failed
   std::size_t piece = kPiece;
   std::unique_ptr<engine::Scheduler> scheduler;  // outlives the threads that take from it
   std::unique_ptr<engine::Workers> workers;
@@ -79,16 +77,20 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
   preparer = std::make_unique<engine::Preparer>(files, prepare);
   piece = std::min(std::max<std::size_t>(kPiece, static_cast<std::size_t>(given.max_batch)), given.max_queue);
   auto& shared = context.impl();
-  workers = std::make_unique<engine::Workers>(given.replicas, [&](int i) { return make_replica(shared, i); });
-  working = given.replicas;
+  workers = std::make_unique<engine::Workers>(
+      given.replicas, [this, of = &shared](int i, int sharing) { return make_replica(*of, i, sharing); });
   std::size_t ahead = static_cast<std::size_t>(shared.options.decode_threads);
   for (int i = 0; i < workers->size(); ++i) ahead += 2 * static_cast<std::size_t>(workers->replica(i).max_batch());
   scheduler = std::make_unique<engine::Scheduler>(*preparer, shared.decode, given.max_queue, ahead);
   describe(given);
   preparer->accept(parse_device(info.device));
-  workers->start([this](engine::Replica& replica) {
-    if (const auto lost = engine::serve(replica, *scheduler, logger)) lose_replica(*lost);
-  });
+  engine::Workers::Work work;
+  work.serve = [this](engine::Replica& replica) { return engine::serve(replica, *scheduler, logger); };
+  work.meanwhile = [this] { scheduler->drop_abandoned(); };
+  work.none_left = [this](const ItemError& why) { scheduler->stop(why); };
+  work.pauses = shared.replace_after;
+  work.logger = logger;
+  workers->start(std::move(work));
 }
 
 Engine::Impl::~Impl() {
@@ -96,7 +98,7 @@ Engine::Impl::~Impl() {
   workers.reset();
 }
 
-std::unique_ptr<engine::Replica> Engine::Impl::make_replica(Context::Impl& context, int index) const {
+std::unique_ptr<engine::Replica> Engine::Impl::make_replica(Context::Impl& context, int index, int sharing) const {
   engine::Replica::Backends backends;
   backends.push_back(context.backend(options.device, index, options.replicas));
   const backend::Backend& first = *backends.front();
@@ -116,20 +118,13 @@ std::unique_ptr<engine::Replica> Engine::Impl::make_replica(Context::Impl& conte
   const backend::Memory device = first.memory();
   if (device.total > 0 && options.max_batch == 0) left = std::min(left, device.free / 10 * 8);
   limits.max_batch = options.max_batch, limits.helpers = &context.decode;
-  limits.most = left / static_cast<std::size_t>(options.replicas - index);
+  limits.most = left / static_cast<std::size_t>(sharing);
   auto replica = std::make_unique<engine::Replica>(std::move(backends), std::move(model), limits, context.memory);
   if (replica->max_batch() < options.max_batch) {
     logger.log(LogLevel::warning, cat("memory suffices for batches of ", replica->max_batch(), ", not ",
                                       options.max_batch, ": larger requests are computed in parts"));
   }
   return replica;
-}
-
-void Engine::Impl::lose_replica(const ItemError& why) {
-  const int left = --working;
-  logger.log(LogLevel::error,
-             cat("a replica's device has failed, ", left, " of ", info.replicas, " are left: ", why.message));
-  if (left == 0) scheduler->stop(why);
 }
 
 void Engine::Impl::check(const Request& request) const {
@@ -234,11 +229,14 @@ const EngineInfo& Engine::info() const noexcept {
 std::size_t Engine::queued() const noexcept {
   return impl_->scheduler->size();
 }
-bool Engine::healthy() const noexcept {
-  return impl_->working > 0;
+bool Engine::healthy() const {
+  return health().working > 0;
 }
-int Engine::working_replicas() const noexcept {
-  return impl_->working;
+int Engine::working_replicas() const {
+  return health().working;
+}
+EngineHealth Engine::health() const {
+  return impl_->workers->health();
 }
 
 std::vector<Embedding> Engine::embed_images(std::span<const ImageInput> images, const EmbedOptions& options) {

@@ -69,6 +69,12 @@ std::size_t Replica::largest_arena() const {
   return most;
 }
 
+std::uint64_t Replica::finished() const noexcept {
+  std::uint64_t sum = 0;
+  for (const auto& lane : lanes_) sum += lane->finished();
+  return sum;
+}
+
 std::size_t Replica::device_bytes() const {
   std::size_t sum = 0;
   for (const auto& lane : lanes_) sum += lane->backend().memory().peak;

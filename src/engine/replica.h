@@ -38,6 +38,9 @@ class Replica {
   bool takes_images(std::size_t lane) const noexcept { return lane == 0; }
   bool takes_texts(std::size_t lane) const noexcept { return lane + 1 == lanes_.size(); }
 
+  /// Batches that were computed, by all lanes.
+  std::uint64_t finished() const noexcept;
+
   const model::Model& model() const noexcept { return *model_; }
   backend::Backend& backend() noexcept { return lanes_[0]->backend(); }
   int max_batch() const noexcept { return static_cast<int>(model_->vision ? size_.images : size_.texts); }

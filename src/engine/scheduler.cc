@@ -158,6 +158,30 @@ void Scheduler::answered(std::size_t items) {
   room_.notify_all();
 }
 
+void Scheduler::drop_abandoned() {
+  std::vector<std::pair<Item, ItemError>> gone;
+  const auto now = Clock::now();
+  const auto look = [&](Item& item) {
+    if (auto reason = item.job->abandoned(now)) gone.emplace_back(std::move(item), std::move(*reason));
+  };
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto* kind : {&images_, &texts_}) {
+      for (auto& queue : *kind) {
+        for (Ready& r : queue) look(r.item);
+        prepared_ -= std::erase_if(queue, [](const Ready& r) { return r.item.job == nullptr; });
+      }
+    }
+    for (auto& queue : raw_) {
+      for (Item& item : queue) look(item);
+      std::erase_if(queue, [](const Item& item) { return item.job == nullptr; });
+    }
+    start_pumps();
+  }
+  answered(gone.size());  // before the answers: who has one may come back at once
+  for (auto& [item, reason] : gone) item.job->finish_failed(std::move(reason));
+}
+
 void Scheduler::stop(const ItemError& error) {
   std::vector<Item> left;
   {

@@ -45,6 +45,9 @@ class Scheduler {
   /// Counts items as answered, which makes room for others. Their jobs have been told already.
   void answered(std::size_t items);
 
+  /// Answers those whose request was withdrawn or whose deadline has passed, for when nobody takes.
+  void drop_abandoned();
+
   /// Answers everything that waits with `error`, refuses what comes, and returns when nothing is being prepared.
   void stop(const ItemError& error);
 

@@ -6,8 +6,44 @@
 #include "base/thread_pool.h"
 
 namespace tandem::engine {
+namespace {
 
-Workers::Workers(int count, const Make& make) : replicas_(static_cast<std::size_t>(count)) {
+constexpr std::chrono::milliseconds kTick{100};
+
+/// Calls a function again and again on a thread of its own for as long as it lives.
+class Ticker {
+ public:
+  explicit Ticker(const std::function<void()>& body) {
+    try {
+      thread_ = start_thread("the thread that answers while a replica is replaced", [this, &body] {
+        std::unique_lock lock(mutex_);
+        while (!changed_.wait_for(lock, kTick, [this] { return over_; })) body();
+      });
+    } catch (const Error&) {  // without it, whoever's deadline passes hears of it later
+    }
+  }
+  ~Ticker() {
+    {
+      const std::lock_guard lock(mutex_);
+      over_ = true;
+    }
+    changed_.notify_all();
+    if (thread_.joinable()) thread_.join();
+  }
+  Ticker(const Ticker&) = delete;
+  Ticker& operator=(const Ticker&) = delete;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool over_ = false;
+  std::thread thread_;
+};
+
+}  // namespace
+
+Workers::Workers(int count, Make make) : make_(std::move(make)), replicas_(static_cast<std::size_t>(count)) {
+  health_.replicas = health_.working = count;
   try {
     for (int i = 0; i < count; ++i) {
       std::promise<void> made;
@@ -15,13 +51,13 @@ Workers::Workers(int count, const Make& make) : replicas_(static_cast<std::size_
       threads_.push_back(start_thread(cat("compute thread ", i + 1, " of ", count), [&, i, work = work_] {
         auto& own = replicas_[static_cast<std::size_t>(i)];
         try {
-          own = make(i);
+          own = make_(i, count - i);
         } catch (...) {
           made.set_exception(std::current_exception());  // the last use of what the constructor's frame holds
           return;
         }
         made.set_value();
-        if (const Work& body = work.get()) body(*own);
+        serve(i, work.get());
         own.reset();  // its backend dies on the thread that used it
       }));
       answer.get();
@@ -43,8 +79,77 @@ void Workers::start(Work work) {
 
 void Workers::join() {
   if (!started_) start({});
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
   for (auto& t : threads_) t.join();
   threads_.clear();
+}
+
+EngineHealth Workers::health() const {
+  const std::lock_guard lock(mutex_);
+  return health_;
+}
+
+bool Workers::pause(std::chrono::milliseconds how_long) {
+  std::unique_lock lock(mutex_);
+  return !changed_.wait_for(lock, how_long, [this] { return stopping_; });
+}
+
+void Workers::serve(int index, const Work& work) {
+  auto& own = replicas_[static_cast<std::size_t>(index)];
+  if (!work.serve) return;
+  for (std::size_t tries = 0; own != nullptr;) {
+    auto lost = work.serve(*own);
+    if (!lost) return;
+    if (own->finished() > 0) tries = 0;
+    own.reset();
+    own = replace(index, work, std::move(*lost), tries);
+  }
+}
+
+std::unique_ptr<Replica> Workers::replace(int index, const Work& work, ItemError why, std::size_t& tries) {
+  const auto note = [&](auto change) {
+    const std::lock_guard lock(mutex_);
+    change();
+    return health_;
+  };
+  EngineHealth now = note([&] { --health_.working, ++health_.replacing, health_.reason = why.message; });
+  work.logger.log(LogLevel::error, cat("a replica's device has failed, ", now.working, " of ", now.replicas,
+                                       " are left: ", why.message));
+  const std::string first = why.message;
+  std::unique_ptr<Replica> fresh;
+  {
+    const Ticker ticker(work.meanwhile);
+    while (fresh == nullptr && tries < work.pauses.size()) {
+      if (!pause(work.pauses[tries++])) return nullptr;
+      try {
+        fresh = make_(index, health().replacing);
+      } catch (const std::exception& error) {
+        why = to_item_error(error);
+        note([&] { health_.reason = cat(first, "; it could not be replaced yet: ", why.message); });
+        work.logger.log(LogLevel::warning, cat("a replica could not be replaced, try ", tries, " of ",
+                                               work.pauses.size(), ": ", why.message));
+      }
+    }
+  }
+  if (fresh != nullptr) {
+    now = note([&] {
+      ++health_.working, --health_.replacing;
+      if (health_.working == health_.replicas) health_.reason.clear();
+    });
+    work.logger.log(LogLevel::warning, cat("a replica was replaced, ", now.working, " of ", now.replicas, " work"));
+    return fresh;
+  }
+  why = {Code::device_failure, cat(first, "; the replica could not be replaced in ", work.pauses.size(), " tries",
+                                   why.message == first ? "" : ": ", why.message == first ? "" : why.message)};
+  now = note([&] { --health_.replacing, health_.reason = why.message; });
+  work.logger.log(LogLevel::error, cat(why.message, " (", now.working, " of ", now.replicas, " work, ", now.replacing,
+                                       " are being replaced)"));
+  if (now.working + now.replacing == 0) work.none_left(why);
+  return nullptr;
 }
 
 }  // namespace tandem::engine

@@ -11,6 +11,7 @@ class EngineEncoder final : public Encoder {
   const EngineInfo& info() const override { return engine_.info(); }
   void submit(Request request, OnDone on_done) override { engine_.submit(std::move(request), std::move(on_done)); }
   std::size_t queued() const override { return engine_.queued(); }
+  EngineHealth health() const override { return engine_.health(); }
 
  private:
   Context context_;

@@ -55,6 +55,8 @@ class Encoder {
   virtual const EngineInfo& info() const = 0;
   virtual void submit(Request request, OnDone on_done) = 0;
   virtual std::size_t queued() const = 0;
+  /// What is left of its replicas; one that works where that is not known.
+  virtual EngineHealth health() const { return {1, 1, 0, {}}; }
 };
 
 /// Makes the Encoder, on a thread of its own; throws Error when it cannot.

@@ -344,8 +344,24 @@ Code Service::load_error_code() const {
   return load_error_code_;
 }
 
+EngineHealth Service::health() const {
+  const std::lock_guard lock(mutex_);
+  return encoder_ ? encoder_->health() : EngineHealth{};
+}
+
+bool Service::alive() const {
+  if (state() == State::failed) return false;
+  const EngineHealth health = this->health();
+  return health.working == 0 && health.replicas > 0 ? health.replacing > 0 : sickness().empty();
+}
+
 std::string Service::sickness() const {
   const std::lock_guard lock(mutex_);
+  if (const EngineHealth health = encoder_ ? encoder_->health() : EngineHealth{};
+      health.replicas > 0 && health.working == 0) {
+    return cat("no replica of the model works, ", health.replacing, " of ", health.replicas,
+               " are being replaced: ", health.reason);
+  }
   if (failures_in_a_row_ >= kFailuresOfTheSick) {
     return cat("the model failed ", failures_in_a_row_, " times in a row: ", last_failure_);
   }

@@ -19,26 +19,31 @@ Answer json_answer(const json& value, int status = 200) {
   return answer;
 }
 
-/// {"status", "reason"?}: the reason why it is not well, in one line.
+/// {"status", "reason"?, "replicas"?}: the reason why it is not well, in one line, and how many replicas of the model
+/// there are, work, and are being replaced.
 json status_json(const Service& service, bool well, const std::string& otherwise) {
   json status = {{"status", well ? "ok" : otherwise}};
   const std::string reason = service.state() == State::failed ? service.load_error() : service.sickness();
   if (!well && !reason.empty()) status["reason"] = reason;
+  if (const EngineHealth health = service.health(); health.replicas > 0) {
+    status["replicas"] = {{"total", health.replicas}, {"working", health.working}, {"replacing", health.replacing}};
+  }
   return status;
 }
 
 }  // namespace
 
 void get_health(Service& service, const CallPtr&, const Reply& reply) {
-  const bool well = service.state() != State::failed && service.sickness().empty();
+  const bool well = service.alive();
   reply(json_answer(status_json(service, well, "failed"), well ? 200 : 503));
 }
 
 void get_ready(Service& service, const CallPtr&, const Reply& reply) {
   const bool ready = service.ready();
   const State state = service.state();
-  reply(
-      json_answer(status_json(service, ready, state == State::ready ? "failed" : to_string(state)), ready ? 200 : 503));
+  const char* const otherwise = service.health().replacing > 0 ? "replacing" : "failed";
+  reply(json_answer(status_json(service, ready, state == State::ready ? otherwise : to_string(state)),
+                    ready ? 200 : 503));
 }
 
 void get_models(Service& service, const CallPtr&, const Reply& reply) {

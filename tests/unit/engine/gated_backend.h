@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
@@ -37,6 +38,14 @@ class Gates {
   void fail_making(int times) {
     set([&] { unmakable_ = times; });
   }
+  /// Whether backends are made at once, or only after this is set again.
+  void let_make(bool may) {
+    set([&] { may_make_ = may; });
+  }
+  /// Passes of more than `rows` rows run out of memory.
+  void set_most_rows(std::int64_t rows) { most_rows_ = rows; }
+  /// Rows of the largest pass since this was last asked.
+  std::int64_t largest_pass() { return largest_.exchange(0); }
   /// Waits until so many passes of a kind are under way; false: they are not, for half a minute.
   bool under_way(bool image, int count) {
     std::unique_lock lock(mutex_);
@@ -71,14 +80,23 @@ class Gates {
   std::array<int, 2> under_way_{};
   std::array<Failure, 2> failures_;
   int made_ = 0, prepared_ = 0, unmakable_ = 0;
+  bool may_make_ = true;
+  std::atomic<std::int64_t> most_rows_{1'000'000}, largest_{0};
 };
 
 class GatedBackend final : public backend::test::ForwardingBackend {
  public:
   explicit GatedBackend(Gates& gates) : ForwardingBackend(backend::make_reference_backend()), gates_(gates) {
     stream_mark = this;
-    const std::lock_guard lock(gates.mutex_);
+    on_linear = [this](const backend::LinearArgs& a) {
+      const std::int64_t rows = a.x.view.rows();
+      if (rows > gates_.most_rows_) throw Error(Code::out_of_memory, cat(rows, " rows are too many"));
+      for (auto most = gates_.largest_.load(); most < rows && !gates_.largest_.compare_exchange_weak(most, rows);) {
+      }
+    };
+    std::unique_lock lock(gates.mutex_);
     ++gates.made_;
+    gates.changed_.wait(lock, [&] { return gates.may_make_; });
     if (gates.unmakable_ > 0) {
       --gates.unmakable_;
       throw Error(Code::device_failure, "the device does not open");

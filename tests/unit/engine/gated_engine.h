@@ -3,9 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <future>
+#include <mutex>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "engine/context_impl.h"
@@ -41,7 +44,7 @@ class GatedEngine : public testing::Test {
     o.max_batch = batch, o.replicas = replicas;
     return o;
   }
-  void open_all() { gates_.open(true), gates_.open(false); }
+  void open_all() { gates_.open(true), gates_.open(false), gates_.let_make(true); }
   void close_all() { gates_.close(true), gates_.close(false); }
 
   Request images(std::size_t first = 0, std::size_t count = kItems) const {
@@ -81,6 +84,10 @@ class GatedEngine : public testing::Test {
     }
     return {Code::internal, "no error"};
   }
+  bool was_said(std::string_view part) {
+    const std::lock_guard lock(log_mutex_);
+    return std::any_of(log_.begin(), log_.end(), [&](const std::string& line) { return line.find(part) != line.npos; });
+  }
   template <class Condition>
   static bool eventually(Condition condition) {
     const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(30);
@@ -94,7 +101,12 @@ class GatedEngine : public testing::Test {
   static constexpr int kSide = 28;
   static constexpr std::size_t kItems = 12;
   Gates gates_;
-  Context context_{{.threads = 2}};
+  std::mutex log_mutex_;
+  std::vector<std::string> log_;
+  Context context_{{.threads = 2, .log = [this](int, std::string_view line) {
+                      const std::lock_guard lock(log_mutex_);
+                      log_.emplace_back(line);
+                    }}};
   std::vector<ImageInput> images_;
   std::vector<TextInput> texts_;
   std::vector<Embedding> want_images_, want_texts_;

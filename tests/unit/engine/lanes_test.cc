@@ -91,6 +91,7 @@ TEST_F(Lanes, AnErrorOfOneLanesPassIsItsBatchsAlone) {
 }
 
 TEST_F(Lanes, AFailedDeviceEndsBothLanesAndWhatTheOtherHadBegunIsAnswered) {
+  context_.impl().replace_after.assign(2, std::chrono::milliseconds(1));
   Engine engine(context_, options(4));
   close_all();
   gates_.fail(false, Error(Code::device_failure, "fell off the bus"));

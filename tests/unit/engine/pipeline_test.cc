@@ -237,6 +237,7 @@ TEST_F(Pipeline, VectorsMayStayOnTheDevice) {
 }
 
 TEST_F(Pipeline, AFailureAnswersWhatWasBegunToo) {
+  context_.impl().replace_after.assign(3, std::chrono::milliseconds(1));
   Engine engine(context_, options(2));
   watch_.fail = true;
   Request request;
@@ -247,7 +248,9 @@ TEST_F(Pipeline, AFailureAnswersWhatWasBegunToo) {
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Code::device_failure);
   }
-  while (engine.healthy()) std::this_thread::yield();
+  for (auto health = engine.health(); health.working + health.replacing > 0; health = engine.health()) {
+    std::this_thread::yield();
+  }
   EXPECT_EQ(engine.queued(), 0u);
 }
 

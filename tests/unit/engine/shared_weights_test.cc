@@ -273,9 +273,13 @@ TEST(Replicas, OneThatFailsLeavesTheOthersWorking) {
   c.log = [&](int level, std::string_view line) { said += level == 3 && line.find("1 of 2 are left") != line.npos; };
   Context context(c);
   watch_backends(context, watch);
+  context.impl().replace_after.assign(2, std::chrono::milliseconds(1));
   EngineOptions o = options();
   o.replicas = 2;
   Engine engine(context, o);
+  context.impl().make_backend = [](DeviceId, const ContextOptions&, int) -> std::unique_ptr<backend::Backend> {
+    throw Error(Code::device_failure, "no device any more");
+  };
   watch.fail = 1;
   const TextInput one = texts()[0];
   EXPECT_EQ(engine.embed_texts({&one, 1})[0].error.value().code, Code::device_failure);
@@ -292,6 +296,7 @@ TEST(Replicas, OneThatFailsLeavesTheOthersWorking) {
     while (true) engine.embed_texts({&one, 1});  // until the queue has heard of it
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), Code::device_failure);
+    EXPECT_NE(std::string(e.what()).find("no device any more"), std::string::npos) << e.what();
   }
 }
 
@@ -360,7 +365,7 @@ TEST(Budget, IsOneForAllEnginesOfAContext) {
 TEST(Workers, AFailureEndsThoseThatWereMade) {
   std::atomic<int> made{0};
   try {
-    engine::Workers workers(3, [&](int index) -> std::unique_ptr<engine::Replica> {
+    engine::Workers workers(3, [&](int index, int) -> std::unique_ptr<engine::Replica> {
       ++made;
       if (index == 1) throw Error(Code::device_failure, "no second device");
       return nullptr;

@@ -30,6 +30,7 @@ struct Control {
   bool hold = false;                ///< keep requests until release()
   std::optional<ItemError> refuse;  ///< thrown by submit
   std::optional<ItemError> fail;    ///< given to on_done
+  EngineHealth health{1, 1, 0, {}};
   std::deque<std::pair<Request, OnDone>> held;
   std::size_t seen = 0;
   std::atomic<int> cancelled{0};
@@ -86,6 +87,10 @@ class FakeEncoder final : public Encoder {
   ~FakeEncoder() override { control_->release(); }
   const EngineInfo& info() const override { return info_; }
   std::size_t queued() const override { return 0; }
+  EngineHealth health() const override {
+    const std::lock_guard lock(control_->mutex);
+    return control_->health;
+  }
   void submit(Request request, OnDone on_done) override {
     std::optional<ItemError> fail;
     {

@@ -144,6 +144,48 @@ TEST_F(ServerTest, ADeadEngineIsSaidAndItsRecoveryToo) {
   EXPECT_TRUE(eventually([&] { return client.get("/ready").status == 200; }));  // the server asks it by itself
 }
 
+TEST_F(ServerTest, ReplicasThatFailedAreCountedAndOnlyAHopelessLossEndsHealth) {
+  start_ready();
+  Client client(server->port());
+  const auto is = [&](EngineHealth now) {
+    const std::lock_guard lock(control->mutex);
+    control->health = std::move(now);
+  };
+  const auto numbers = [](int total, int working, int replacing) {
+    return json{{"total", total}, {"working", working}, {"replacing", replacing}};
+  };
+  is({2, 1, 1, "fell off the bus"});
+  Got ready = client.get("/ready");
+  EXPECT_EQ(ready.status, 200);
+  EXPECT_EQ(ready.parsed(), (json{{"status", "ok"}, {"replicas", numbers(2, 1, 1)}}));
+  EXPECT_EQ(client.post("/v1/embeddings", kText).status, 200);
+
+  is({2, 0, 2, "fell off the bus"});
+  ready = client.get("/ready");
+  EXPECT_EQ(ready.status, 503);
+  EXPECT_EQ(ready.parsed()["status"], "replacing");
+  EXPECT_EQ(ready.parsed()["replicas"], numbers(2, 0, 2));
+  EXPECT_NE(ready.parsed()["reason"].get<std::string>().find("fell off the bus"), std::string::npos);
+  EXPECT_EQ(client.get("/health").status, 200);  // it may come back by itself
+  const Got refused = client.post("/v1/embeddings", kText);
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(refused.parsed()["error"]["type"], "server_error") << refused.body;
+  EXPECT_NE(refused.body.find("2 of 2 are being replaced: fell off the bus"), std::string::npos) << refused.body;
+
+  is({2, 0, 0, "fell off the bus"});
+  ready = client.get("/ready");
+  EXPECT_EQ(ready.status, 503);
+  EXPECT_EQ(ready.parsed()["status"], "failed");
+  const Got health = client.get("/health");
+  EXPECT_EQ(health.status, 503);
+  EXPECT_EQ(health.parsed()["replicas"], numbers(2, 0, 0));
+
+  is({2, 2, 0, {}});
+  EXPECT_EQ(client.get("/ready").status, 200);
+  EXPECT_EQ(client.get("/health").status, 200);
+  EXPECT_EQ(client.post("/v1/embeddings", kText).status, 200);
+}
+
 TEST_F(ServerTest, StoppingFinishesWhatIsUnderWay) {
   start_ready();
   control->hold = true;
