@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <set>
+#include <thread>
 
 #include "backend/reference/reference_backend.h"
+#include "parallel/in_process.h"
 #include "unit/model/forwarding_backend.h"
 #include "unit/model/small_model.h"
 
@@ -78,6 +80,36 @@ TEST(Activations, ManyTextsInPiecesGiveTheVectorsOfFew) {
   }
   EXPECT_EQ(pieces, std::vector<std::int64_t>(8, 1200));
   EXPECT_EQ(whole, parts);
+}
+
+TEST(Activations, ManyTextsInPiecesOnTwoRanks) {
+  Passes whole;
+  const auto ids = many_texts(800, 12);
+  const std::vector<std::span<const std::int32_t>> spans(ids.begin(), ids.end());
+  const std::size_t bytes = whole.text_bytes(800, 9600);
+  const auto want = whole.texts(spans, false, bytes);
+  auto group = parallel::make_in_process(2);
+  std::vector<std::vector<float>> got(2);
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < 2; ++rank) {
+    threads.emplace_back([&, rank] {
+      const auto at = static_cast<std::size_t>(rank);
+      ForwardingBackend backend(backend::make_reference_backend());
+      LoadOptions options;
+      options.tensor_rank = rank, options.tensor_ranks = 2;
+      const Model part = load_model(test::small_files(wide_config()), backend, options);
+      PackedTexts packed;
+      pack_texts(part.config.text, spans, false, packed);
+      Arena arena(backend.allocate(bytes));
+      Execution ex{backend, arena, *group[at], part.precision};
+      got[at] =
+          test::floats(encode_texts(ex, part.config.text, *part.text, part.config.embed_dim, packed, {}).projected);
+    });
+  }
+  for (auto& t : threads) t.join();
+  EXPECT_EQ(got[0], got[1]);
+  ASSERT_EQ(got[0].size(), want.size());
+  for (std::size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(got[0][i], want[i], 1e-5) << i;
 }
 
 TEST(Activations, ManyImagesInPiecesGiveTheVectorsOfFew) {
