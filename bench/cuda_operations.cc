@@ -4,34 +4,19 @@
 // still in the cache.
 #include <cuda_runtime_api.h>
 
-#include <cmath>
-#include <fstream>
 #include <functional>
+#include <iomanip>
 #include <iostream>
 #include <nlohmann/json.hpp>
-#include <random>
 
 #include "backend/cuda/loader.h"
+#include "backend/tuning.h"
 #include "base/strings.h"
+#include "cuda_shapes.h"
 
 namespace tandem::bench {
 namespace {
 
-using namespace tandem::backend;  // NOLINT(google-build-using-namespace): a program about it
-
-struct Tower {
-  const char* name;
-  std::int64_t tokens, width;
-  int heads, head_dim;
-  std::int64_t mlp;
-  ActivationFn fn;
-  int image, patch;
-};
-constexpr Tower kTowers[] = {
-    {"B-32", 50, 768, 12, 64, 3072, ActivationFn::quick_gelu, 224, 32},
-    {"L-14-336", 577, 1024, 16, 64, 4096, ActivationFn::quick_gelu, 336, 14},
-    {"H-14", 257, 1280, 16, 80, 5120, ActivationFn::gelu_erf, 224, 14},
-};
 constexpr int kWeights = 8;  // distinct ones
 
 void require(cudaError_t e) {
@@ -82,42 +67,66 @@ class Timer {
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
 };
 
-/// Normal values: what constant ones would save in power would flatter.
-class Data {
+/// What this GPU reaches under load in this run: of the largest products, and of its memory.
+struct Ceiling {
+  double tflops = 0, gbps = 0;
+};
+
+Ceiling measure_ceiling(Backend& backend, Precision precision, double seconds) {
+  constexpr std::int64_t kSide = 8192;
+  Timer time(backend, std::max(seconds, 0.5));
+  Data data(backend, backend.types(precision).activation);
+  const View in = data.matrix(kSide, kSide), out = data.matrix(kSide, kSide);
+  const auto weight = data.weight(kSide, kSide, precision);
+  const double product = time([&](int) { backend.linear({in, weight.get(), {}, ActivationFn::none, {}, {out, {}}}); });
+  const auto bytes = static_cast<double>(in.bytes());
+  const auto stream = static_cast<cudaStream_t>(backend.stream());
+  const double copy =
+      time([&](int) { require(cudaMemcpyAsync(out.data, in.data, in.bytes(), cudaMemcpyDeviceToDevice, stream)); });
+  return {2.0 * kSide * kSide * kSide / product / 1e6, 2 * bytes / copy / 1e3};
+}
+
+/// Prints a JSON line an operation, and keeps them for a table.
+class Report {
  public:
-  Data(Backend& backend, DType type) : backend_(backend), type_(type), some_(host_tensor(type, {1, kSome})) {
-    std::mt19937 random(1);
-    std::normal_distribution<float> normal(0, 1);
-    Tensor values = host_tensor(DType::f32, {1, kSome});
-    for (std::int64_t i = 0; i < kSome; ++i) values.view().as<float>()[i] = normal(random);
-    convert(values.view(), some_.view());
+  Report(Precision precision, Ceiling ceiling) : precision_(precision), ceiling_(ceiling) {
+    print({{"op", "ceiling"}, {"precision", name()}, {"tflops", ceiling.tflops}, {"gbps", ceiling.gbps}});
   }
-  View matrix(std::int64_t rows, std::int64_t columns) {
-    const auto size = static_cast<std::int64_t>(size_of(type_)), all = rows * columns;
-    buffers_.push_back(backend_.allocate(static_cast<std::size_t>(all * size)));
-    std::byte* data = buffers_.back().data();
-    for (std::int64_t at = 0; at < all; at += kSome) {
-      backend_.upload(some_.view().data, {data + at * size, type_, {std::min(kSome, all - at)}});
+  /// `share`: of the time that the ceiling's rates allow, the larger of the two for the arithmetic and for the bytes.
+  void operator()(const Tower& t, std::int64_t batch, const char* op, double flops, double bytes, double us) {
+    const double arithmetic = flops / ceiling_.tflops / 1e6, memory = bytes / ceiling_.gbps / 1e3;
+    lines_.push_back({{"tower", t.name},
+                      {"batch", batch},
+                      {"op", op},
+                      {"precision", name()},
+                      {"us", us},
+                      {"tflops", flops / us / 1e6},
+                      {"gbps", bytes / us / 1e3},
+                      {"limit", arithmetic >= memory ? "arithmetic" : "memory"},
+                      {"share", std::max(arithmetic, memory) / us}});
+    print(lines_.back());
+  }
+  /// A roofline in Markdown.
+  void table(std::ostream& out) const {
+    out << std::fixed << std::setprecision(1) << "\nLarge products reach " << ceiling_.tflops
+        << " TFLOP/s here, copies " << ceiling_.gbps << " GB/s.\n\n"
+        << "| tower | batch | operation | us | TFLOP/s | GB/s | limited by | share "
+           "|\n|---|--:|---|--:|--:|--:|---|--:|\n";
+    for (const Json& l : lines_) {
+      out << "| " << l["tower"].get<std::string>() << " | " << l["batch"] << " | " << l["op"].get<std::string>()
+          << " | " << l["us"].get<double>() << " | " << l["tflops"].get<double>() << " | " << l["gbps"].get<double>()
+          << " | " << l["limit"].get<std::string>() << " | " << 100 * l["share"].get<double>() << " % |\n";
     }
-    return {data, type_, {rows, columns}};
-  }
-  /// [outputs, inputs], values of the size that a trained layer has.
-  std::unique_ptr<PreparedWeight> weight(std::int64_t outputs, std::int64_t inputs, Precision precision) {
-    Tensor host = host_tensor(DType::f32, {outputs, inputs});
-    std::mt19937 random(static_cast<unsigned>(++made_));
-    std::uniform_real_distribution<float> uniform(-1, 1);
-    const float spread = 1 / std::sqrt(static_cast<float>(inputs));
-    for (std::int64_t i = 0; i < outputs * inputs; ++i) host.view().as<float>()[i] = spread * uniform(random);
-    return backend_.prepare_linear(host.view(), precision);
   }
 
  private:
-  static constexpr std::int64_t kSome = std::int64_t{1} << 22;
-  Backend& backend_;
-  DType type_;
-  Tensor some_;
-  std::vector<Buffer> buffers_;
-  int made_ = 0;
+  using Json = nlohmann::ordered_json;
+  std::string name() const { return std::string(to_string(precision_)); }
+  static void print(const Json& line) { std::cout << line.dump() << std::endl; }
+
+  Precision precision_;
+  Ceiling ceiling_;
+  std::vector<Json> lines_;
 };
 
 struct Layer {
@@ -125,7 +134,7 @@ struct Layer {
 };
 
 void measure(Backend& backend, const Tower& t, std::int64_t batch, Precision precision, double seconds,
-             const std::vector<Layer>& layers) {
+             const std::vector<Layer>& layers, Report& report) {
   Timer time(backend, seconds);
   const ComputeTypes types = backend.types(precision);
   const auto size = static_cast<double>(size_of(types.activation)), kept = static_cast<double>(size_of(types.residual));
@@ -133,29 +142,17 @@ void measure(Backend& backend, const Tower& t, std::int64_t batch, Precision pre
   Data data(backend, types.activation), residuals(backend, types.residual);
   const View x = residuals.matrix(rows, t.width), h = data.matrix(rows, t.width), wide = data.matrix(rows, t.mlp);
   const View qkv{wide.data, wide.dtype, {rows, 3 * t.width}};
-  const std::vector<float> ones(static_cast<std::size_t>(t.mlp), 0.1F);
-  const auto vector = [&](std::int64_t n) {
-    return backend.prepare_vector({reinterpret_cast<const std::byte*>(ones.data()), DType::f32, {n}});
-  };
-  const Tensor gamma = vector(t.width), bias = vector(t.width), bias_qkv = vector(3 * t.width),
-               bias_mlp = vector(t.mlp);
+  const Tensor gamma = data.vector(t.width), bias = data.vector(t.width), bias_qkv = data.vector(3 * t.width),
+               bias_mlp = data.vector(t.mlp);
   const auto m = static_cast<double>(rows), d = static_cast<double>(t.width);
 
-  const auto report = [&](const char* op, double flops, double bytes, const std::function<void(int)>& run) {
-    const double us = time(run);
-    const nlohmann::ordered_json line{{"tower", t.name},
-                                      {"batch", batch},
-                                      {"op", op},
-                                      {"precision", std::string(to_string(precision))},
-                                      {"us", us},
-                                      {"tflops", flops / us / 1e6},
-                                      {"gbps", bytes / us / 1e3}};
-    std::cout << line.dump() << std::endl;
+  const auto op = [&](const char* name, double flops, double bytes, const std::function<void(int)>& run) {
+    report(t, batch, name, flops, bytes, time(run));
   };
-  const auto product = [&](const char* op, const std::unique_ptr<PreparedWeight> Layer::*weight, View in,
+  const auto product = [&](const char* name, const std::unique_ptr<PreparedWeight> Layer::*weight, View in,
                            const Tensor& b, View out, ActivationFn fn, bool residual) {
     const double n = static_cast<double>(out.columns()), k = static_cast<double>(in.columns());
-    report(op, 2 * m * n * k, size * (m * k + n * k) + (residual ? 2 * kept : size) * m * n, [&](int i) {
+    op(name, 2 * m * n * k, size * (m * k + n * k) + (residual ? 2 * kept : size) * m * n, [&](int i) {
       backend.linear({in,
                       (layers[static_cast<std::size_t>(i)].*weight).get(),
                       b.view(),
@@ -164,7 +161,7 @@ void measure(Backend& backend, const Tower& t, std::int64_t batch, Precision pre
                       {out, {}}});
     });
   };
-  report("layer_norm", 8 * m * d, (kept + size) * m * d, [&](int) {
+  op("layer_norm", 8 * m * d, (kept + size) * m * d, [&](int) {
     backend.layer_norm({x, gamma.view(), gamma.view(), 1e-5F, {h, {}}});
   });
   product("qkv", &Layer::qkv, h, bias_qkv, qkv, ActivationFn::none, false);
@@ -172,56 +169,22 @@ void measure(Backend& backend, const Tower& t, std::int64_t batch, Precision pre
   a.q = qkv.column_range(0, t.width), a.k = qkv.column_range(t.width, t.width);
   a.v = qkv.column_range(2 * t.width, t.width), a.out = h;
   a.queries = a.keys = {batch, t.tokens, rows, nullptr};
-  a.heads = t.heads, a.head_dim = t.head_dim, a.precision = precision;
-  report("attention", 4 * m * static_cast<double>(t.tokens) * d, size * 4 * m * d, [&](int) { backend.attention(a); });
+  a.heads = t.heads, a.head_dim = t.head_dim, a.precision = precision, a.causal = t.image == 0;
+  const double seen = a.causal ? 2 : 4;  // a causal query sees half of the keys
+  op("attention", seen * m * static_cast<double>(t.tokens) * d, size * 4 * m * d, [&](int) { backend.attention(a); });
   product("out", &Layer::out, h, bias, x, ActivationFn::none, true);
   product("fc1", &Layer::fc1, h, bias_mlp, wide, t.fn, false);
   product("fc1 without activation", &Layer::fc1, h, bias_mlp, wide, ActivationFn::none, false);
   product("fc2", &Layer::fc2, wide, bias, x, ActivationFn::none, true);
   AttentionArgs last = a;
-  last.q = h.row_range(0, batch), last.out = h.row_range(batch, batch);
+  last.q = h.row_range(0, batch), last.out = h.row_range(batch, batch), last.causal = false;
   last.queries = {batch, 1, batch, nullptr};
   if (rows >= 2 * batch) {
-    report("attention, one query", 4 * m * d, size * 2 * m * d, [&](int) { backend.attention(last); });
+    op("attention, one query", 4 * m * d, size * 2 * m * d, [&](int) { backend.attention(last); });
   }
-}
-
-void measure_patches(Backend& backend, const Tower& t, std::int64_t batch, Precision precision, double seconds) {
-  Timer time(backend, seconds);
-  const std::int64_t area = static_cast<std::int64_t>(t.patch) * t.patch, inputs = 3 * area;
-  Data data(backend, backend.types(precision).residual);
-  const View out = data.matrix(batch * t.tokens, t.width);
-  const float mean[3] = {0.48F, 0.46F, 0.41F}, std[3] = {0.27F, 0.26F, 0.28F};
-  Tensor kernel = host_tensor(DType::f32, {t.width, 3, t.patch, t.patch});
-  std::mt19937 random(1);
-  for (std::int64_t i = 0; i < t.width * inputs; ++i) {
-    kernel.view().as<float>()[i] = 0.01F * (static_cast<float>(random() % 2001) / 1000 - 1);
-  }
-  const auto weight = backend.prepare_patch_embed(kernel.view(), {}, mean, std, 1.0F / 255, precision);
-  std::vector<std::uint8_t> pixels(static_cast<std::size_t>(batch * t.image * t.image * 3));
-  for (auto& p : pixels) p = static_cast<std::uint8_t>(random());
-  const Buffer on_device = backend.allocate(pixels.size());
-  PatchEmbedArgs a;
-  a.pixels = {on_device.data(), DType::u8, {batch, t.image, t.image, 3}};
-  backend.upload(pixels.data(), {on_device.data(), DType::u8, {batch, t.image, t.image, 3}});
-  const std::vector<float> zeros(static_cast<std::size_t>(t.tokens * t.width), 0.0F);
-  const Tensor position =
-      backend.prepare_vector({reinterpret_cast<const std::byte*>(zeros.data()), DType::f32, {t.tokens, t.width}});
-  const Tensor first =
-      backend.prepare_vector({reinterpret_cast<const std::byte*>(zeros.data()), DType::f32, {t.width}});
-  const std::size_t scratch = backend.patch_embed_scratch(batch, t.image, t.patch, t.width, precision);
-  const Buffer room = backend.allocate(scratch);
-  a.weight = weight.get(), a.class_embedding = first.view(), a.position = position.view(), a.out = out;
-  a.patch = t.patch, a.scratch = {room.data(), DType::u8, {static_cast<std::int64_t>(scratch)}};
-  const double us = time([&](int) { backend.patch_embed(a); });
-  const double flops = 2.0 * static_cast<double>(batch * (t.tokens - 1) * inputs * t.width);
-  const nlohmann::ordered_json line{{"tower", t.name},
-                                    {"batch", batch},
-                                    {"op", "patch_embed"},
-                                    {"precision", std::string(to_string(precision))},
-                                    {"us", us},
-                                    {"tflops", flops / us / 1e6}};
-  std::cout << line.dump() << std::endl;
+  if (t.image == 0) return;
+  Patches patches(backend, t, batch, precision);
+  op("patch_embed", patches.flops(), patches.bytes(), [&](int) { patches.embed(); });
 }
 
 int run(int argc, char** argv) {
@@ -230,7 +193,13 @@ int run(int argc, char** argv) {
   const std::string only = argc > 3 ? argv[3] : "all";
   const std::string tuning = argc > 4 ? argv[4] : "";
   const auto backend = make_cuda_backend(0);
-  if (!tuning.empty()) backend->start_tuning();
+  if (!tuning.empty()) {
+    backend->start_tuning();
+    tune_towers(*backend, precision, only);
+    add_tuning(tuning, backend->tuned());
+    return 0;
+  }
+  Report report(precision, measure_ceiling(*backend, precision, seconds));
   for (const Tower& t : kTowers) {
     if (only != "all" && only != t.name) continue;
     Data data(*backend, backend->types(precision).activation);
@@ -241,17 +210,9 @@ int run(int argc, char** argv) {
       layer.fc1 = data.weight(t.mlp, t.width, precision);
       layer.fc2 = data.weight(t.width, t.mlp, precision);
     }
-    const std::vector<std::int64_t> some{1, 16, 256}, all{1, 2, 4, 8, 16, 32, 64, 128, 256};
-    for (const std::int64_t batch : tuning.empty() ? some : all) {
-      measure_patches(*backend, t, batch, precision, seconds);
-      measure(*backend, t, batch, precision, seconds, layers);
-    }
+    for (const std::int64_t batch : {1, 16, 256}) measure(*backend, t, batch, precision, seconds, layers, report);
   }
-  if (!tuning.empty()) {
-    std::ofstream file(tuning);
-    file << backend->tuned();
-    if (!file.flush()) throw Error(Code::io_error, tuning + " cannot be written");
-  }
+  report.table(std::cerr);
   return 0;
 }
 
@@ -262,8 +223,8 @@ int main(int argc, char** argv) {
   try {
     return tandem::bench::run(argc, argv);
   } catch (const std::exception& error) {
-    std::cerr << "usage: tandem_cuda_operations [PRECISION [SECONDS [all|B-32|L-14-336|H-14 [TUNING_FILE]]]]: "
-              << error.what() << '\n';
+    std::cerr << "usage: tandem_cuda_operations [PRECISION [SECONDS [all|TOWER [TUNING_FILE]]]]: " << error.what()
+              << '\n';
     return 1;
   }
 }

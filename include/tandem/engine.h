@@ -165,6 +165,13 @@ struct EngineHealth {
   std::string reason;  ///< of the latest failure, while not all work
 };
 
+/// How the algorithms of a GPU's matrix products were chosen, for the shapes met so far by all replicas.
+struct KernelChoices {
+  std::string file;  ///< of measurements that is in use (`tandem bench --tune`); empty: none
+  int measured = 0;  ///< shapes whose algorithm a measurement chose
+  int proposed = 0;  ///< shapes that the library's heuristic chose for
+};
+
 class Engine {
  public:
   /// Loads a model; throws not_found, bad_data, unsupported, out_of_memory, … with the remedy.
@@ -202,6 +209,8 @@ class Engine {
   bool healthy() const;
   /// health().working: below info().replicas the Engine is degraded, at 0 not healthy.
   int working_replicas() const;
+  /// All zeros on a processor, which has nothing to choose.
+  KernelChoices kernel_choices() const;
 
  private:
   struct Impl;

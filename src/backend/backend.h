@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -164,6 +165,13 @@ struct Memory {
   std::size_t held = 0, peak = 0;
 };
 
+/// How kernels were chosen for the shapes of matrix products that a backend has met. May be read on any thread, and
+/// outlives the backend.
+struct Choices {
+  std::string file;                           ///< of measurements that is in use; empty: none
+  std::atomic<int> measured{0}, proposed{0};  ///< shapes: by a measurement, by the library's heuristic
+};
+
 /// Names a pass: whoever gives the same key again issues the same operations on the same addresses, so that what
 /// differs is only what stands in the device's memory.
 using PassKey = std::array<std::int64_t, 8>;
@@ -227,14 +235,17 @@ class Backend {
   /// A hint, outside a forward pass, that `rows` x `weight` is going to be multiplied: a backend may make its plan now.
   virtual void warm_up(const LinearArgs&) {}
 
-  // Choosing kernels by measurement, never during a request (bench/cuda_operations).
-  /// From now on the first use of a shape times what could compute it and keeps the fastest. What the operations give
-  /// meanwhile is worth nothing.
+  // Choosing kernels by measurement, never during a request (`tandem bench --tune`, bench/cuda_operations).
+  /// Forgets what was measured before. From now on the first use of a shape times what could compute it and keeps the
+  /// fastest, which takes seconds.
   virtual void start_tuning() {}
-  /// What was found, as text for a file of this device; empty where there is nothing to choose.
+  /// What was measured, as text for a file of this device (backend/tuning.h); empty where there is nothing to choose.
   virtual std::string tuned() const { return {}; }
-  /// Takes such a text; lines of other versions or kinds are left out. Returns how many shapes it took.
-  virtual int take_tuned(const std::string&) { return 0; }
+  /// Takes such a text, before the first operation; lines of other versions or kinds are left out. Returns how many
+  /// shapes it took. `file` is where the text stood, for choices().
+  virtual int take_tuned(const std::string& /*text*/, const std::string& /*file*/ = {}) { return 0; }
+  /// Counted from the first operation on; null where there is nothing to choose.
+  virtual std::shared_ptr<const Choices> choices() const { return nullptr; }
 
   virtual void patch_embed(const PatchEmbedArgs&) = 0;
   virtual void layer_norm(const LayerNormArgs&) = 0;

@@ -12,6 +12,8 @@
 #include "base/strings.h"
 #include "cli/bench_device.h"
 #include "cli/bench_inputs.h"
+#include "cli/bench_options.h"
+#include "cli/bench_tune.h"
 #include "cli/commands.h"
 #include "embed/output_file.h"
 
@@ -23,18 +25,6 @@ using Json = nlohmann::ordered_json;
 
 // Random inputs are made before anything is timed; more than this is not kept, the first ones come round again.
 constexpr std::size_t kPoolBytes = std::size_t{256} << 20;
-
-enum class What : std::uint8_t { image, text, both };
-enum class Io : std::uint8_t { host, device };
-
-struct Options {
-  CommonOptions common;
-  What what = What::image;
-  Io io = Io::host;
-  int batch = 0, text_length = 16, warmup = 4, runs = 10, in_flight = 1;
-  std::string text_lengths, input, output;
-  double min_seconds = 0;
-};
 
 What parse_what(std::string_view name) {
   if (name == "image") return What::image;
@@ -49,11 +39,7 @@ Io parse_io(std::string_view name) {
   throw UsageError(cat("io '", name, "' is unknown: choose one of host, device"));
 }
 
-const char* name_of(What what) {
-  return what == What::image ? "image" : what == What::text ? "text" : "both";
-}
-
-std::vector<int> read_lengths(const Options& options, int context) {
+std::vector<int> read_lengths(const BenchOptions& options, int context) {
   std::vector<int> lengths;
   if (options.text_lengths.empty()) {
     lengths.push_back(std::min(options.text_length, context));
@@ -163,7 +149,7 @@ class Bench {
   std::optional<BenchVectors> image_vectors_, text_vectors_;
 };
 
-std::vector<double> measure(Bench& bench, const Options& options, std::size_t least_runs) {
+std::vector<double> measure(Bench& bench, const BenchOptions& options, std::size_t least_runs) {
   const auto seconds_since = [](Clock::time_point begin) {
     return std::chrono::duration<double>(Clock::now() - begin).count();
   };
@@ -176,7 +162,9 @@ std::vector<double> measure(Bench& bench, const Options& options, std::size_t le
   return times;
 }
 
-Json results(const EngineInfo& info, const Options& options, std::size_t batch, std::vector<double> times) {
+Json results(const Engine& engine, const BenchOptions& options, std::size_t batch, std::vector<double> times) {
+  const EngineInfo& info = engine.info();
+  const KernelChoices choices = engine.kernel_choices();
   const auto n = static_cast<double>(times.size());
   const double mean = std::accumulate(times.begin(), times.end(), 0.0) / n;
   double squares = 0;
@@ -207,7 +195,10 @@ Json results(const EngineInfo& info, const Options& options, std::size_t batch, 
           {"runs", times.size()},
           {"io", options.io == Io::host ? "host" : "device"},
           {"in_flight", options.in_flight},
-          {"weight_bytes", info.weight_bytes}};
+          {"weight_bytes", info.weight_bytes},
+          {"tuning_file", choices.file.empty() ? Json(nullptr) : Json(choices.file)},
+          {"tuned_shapes", choices.measured},
+          {"heuristic_shapes", choices.proposed}};
 }
 
 std::string for_people(const Json& r) {
@@ -230,7 +221,7 @@ std::string for_people(const Json& r) {
   return out.str();
 }
 
-BenchInputs make_inputs(const Options& options, const model::Config& config, std::size_t batch, std::size_t runs) {
+BenchInputs make_inputs(const BenchOptions& options, const model::Config& config, std::size_t batch, std::size_t runs) {
   const bool images = options.what != What::text, texts = options.what != What::image;
   BenchInputs inputs;
   const auto side = static_cast<std::size_t>(config.vision.image_size);
@@ -241,7 +232,7 @@ BenchInputs make_inputs(const Options& options, const model::Config& config, std
   return inputs;
 }
 
-BenchInputs take_inputs(const Options& options, const model::Config& config) {
+BenchInputs take_inputs(const BenchOptions& options, const model::Config& config) {
   BenchInputs inputs = read_inputs(options.input, config);
   if (options.what == What::image) inputs.texts.clear();
   if (options.what == What::text) inputs.images.clear();
@@ -253,8 +244,10 @@ BenchInputs take_inputs(const Options& options, const model::Config& config) {
   return inputs;
 }
 
-int run(Options options, Console& console) {
-  if (!options.output.empty()) embed::check_output_path(options.output);
+int run(BenchOptions options, Console& console) {
+  for (const std::string& path : {options.output, options.tune}) {
+    if (!path.empty()) embed::check_output_path(path);
+  }
   const model::ModelFiles files = open_model(options.common);
   auto runs = static_cast<std::size_t>(options.runs);
   BenchInputs inputs;
@@ -265,6 +258,11 @@ int run(Options options, Console& console) {
   if (options.input.empty()) inputs = make_inputs(options, files.config, batch, runs);
   // Every given input is embedded at least once within the timed runs.
   runs = std::max(runs, (given + batch - 1) / batch);
+
+  if (!options.tune.empty()) {
+    tune(options, files, inputs, batch, console);
+    return kOk;
+  }
 
   EngineOptions& engine_options = options.common.engine;
   engine_options.max_batch = static_cast<int>(batch);
@@ -283,16 +281,20 @@ int run(Options options, Console& console) {
   if (!options.output.empty()) {
     write_outputs(options.output, bench.images, bench.texts, options.input.empty() ? &given_inputs : nullptr);
   }
-  const Json result = results(engine->info(), options, batch, std::move(times));
+  const Json result = results(*engine, options, batch, std::move(times));
   console.print(console.json ? result.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n" : for_people(result));
   return kOk;
 }
 
 }  // namespace
 
+const char* name_of(What what) {
+  return what == What::image ? "image" : what == What::text ? "text" : "both";
+}
+
 Command declare_bench(CLI::App& root) {
   CLI::App* app = root.add_subcommand("bench", "how long a batch takes, without decoding and tokenising");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BenchOptions>();
   Flags flags(*app);
   flags.choice("--what", options->what, parse_what, "image, text, both");
   flags.number("--batch", options->batch, 1, 65536, "items of a batch; default: 1, or all of --input");
@@ -310,6 +312,9 @@ Command declare_bench(CLI::App& root) {
       "random inputs");
   flags.text("--output", options->output,
              "a .safetensors for image_embeds and text_embeds, a row an input (and random inputs themselves)");
+  flags.text("--tune", options->tune,
+             "on a GPU: measure the fastest algorithm of every matrix product of these batches, and add them to this "
+             "file; nothing else is timed");
   declare_common(*app, options->common);
   app->footer("Example:\n  tandem bench --model random:ViT-B-32 --what image --batch 32 --json");
   return {app, std::shared_ptr<CommonOptions>(options, &options->common),

@@ -54,6 +54,7 @@ struct Engine::Impl {
   EngineInfo info;
   EngineOptions options;
   Logger logger;
+  std::vector<std::shared_ptr<const backend::Choices>> choices;  // one a backend that has any
   std::size_t piece = kPiece;
   std::unique_ptr<engine::Scheduler> scheduler;  // outlives the threads that take from it
   std::unique_ptr<engine::Workers> workers;
@@ -164,6 +165,7 @@ void Engine::Impl::describe(const EngineOptions& given) {
     info.arena_bytes += workers->replica(i).arena_bytes();
     info.planned_bytes += workers->replica(i).planned_bytes();
     info.device_bytes += workers->replica(i).device_bytes();
+    workers->replica(i).add_choices(choices);
   }
   info.max_batch = first.max_batch();
   info.vision_loaded = m.vision.has_value(), info.text_loaded = m.text.has_value();
@@ -237,6 +239,15 @@ int Engine::working_replicas() const {
 }
 EngineHealth Engine::health() const {
   return impl_->workers->health();
+}
+
+KernelChoices Engine::kernel_choices() const {
+  KernelChoices out;
+  for (const auto& one : impl_->choices) {
+    out.file = one->file;
+    out.measured += one->measured, out.proposed += one->proposed;
+  }
+  return out;
 }
 
 std::vector<Embedding> Engine::embed_images(std::span<const ImageInput> images, const EmbedOptions& options) {

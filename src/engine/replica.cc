@@ -75,6 +75,12 @@ std::uint64_t Replica::finished() const noexcept {
   return sum;
 }
 
+void Replica::add_choices(std::vector<std::shared_ptr<const backend::Choices>>& to) const {
+  for (const auto& lane : lanes_) {
+    if (auto own = lane->backend().choices()) to.push_back(std::move(own));
+  }
+}
+
 std::size_t Replica::device_bytes() const {
   std::size_t sum = 0;
   for (const auto& lane : lanes_) sum += lane->backend().memory().peak;

@@ -113,7 +113,8 @@ def test_search_where_nothing_can_be_found(tandem, tiny, tmp_path):
 
 
 FIELDS = {"model", "device", "device_name", "isa", "precision", "what", "batch", "mean_ms", "std_ms", "median_ms", "min_ms",
-          "images_per_second", "texts_per_second", "peak_memory_bytes", "load_seconds"}
+          "images_per_second", "texts_per_second", "peak_memory_bytes", "load_seconds", "tuning_file", "tuned_shapes",
+          "heuristic_shapes"}
 
 
 @pytest.mark.parametrize("what", ["image", "text", "both"])
@@ -128,6 +129,15 @@ def test_bench(tandem, tiny, what):
         rate = row[kind + "s_per_second"]
         assert rate is None if what not in (kind, "both") else abs(rate - 3000 / row["mean_ms"]) < 1e-6 * rate
     assert 1 << 20 < row["peak_memory_bytes"] < 1 << 32
+    assert (row["tuning_file"], row["tuned_shapes"], row["heuristic_shapes"]) == (None, 0, 0), "a processor chooses nothing"
+
+
+def test_bench_tunes_only_where_there_is_a_choice(tandem, tiny, tmp_path):
+    ran = tandem("bench", "--model", tiny, "--device", "cpu", "--tune", tmp_path / "cpu.tuning", "--json")
+    assert ran.code == 1 and "--device cuda" in ran.err and ran.rows[0]["error"]["code"] == "invalid_argument"
+    assert not (tmp_path / "cpu.tuning").exists()
+    ran = tandem("bench", "--model", tiny, "--tune", tmp_path / "none" / "a.tuning", "--json")
+    assert ran.code == 1 and ran.rows[0]["error"]["code"] == "not_found", "before anything is measured"
 
 
 def test_bench_writes_inputs_that_give_the_same_vectors(tandem, tiny, tmp_path):

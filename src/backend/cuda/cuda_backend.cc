@@ -178,9 +178,13 @@ class CudaBackend final : public Backend {
     matmul_.prepare(call_of(a));
   }
 
-  void start_tuning() override { matmul_.start_tuning(); }
+  void start_tuning() override {
+    health_.enter();
+    matmul_.start_tuning();
+  }
   std::string tuned() const override { return matmul_.tuned(); }
-  int take_tuned(const std::string& text) override { return matmul_.take_tuned(text); }
+  int take_tuned(const std::string& text, const std::string& file) override { return matmul_.take_tuned(text, file); }
+  std::shared_ptr<const Choices> choices() const override { return matmul_.choices(); }
 
   void patch_embed(const PatchEmbedArgs& a) override {
     check(a);

@@ -109,7 +109,7 @@ std::unique_ptr<Backend> make_cuda_backend(int index, const cuda::CudaOptions& o
     if (!file) continue;
     std::ostringstream text;
     text << file.rdbuf();
-    backend->take_tuned(text.str());
+    backend->take_tuned(text.str(), path.string());
     break;
   }
   return backend;

@@ -2,25 +2,20 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstdio>
-#include <limits>
 #include <sstream>
-#include <vector>
 
+#include "backend/cuda/matmul_problem.h"
+#include "backend/cuda/matmul_tuning.h"
 #include "base/strings.h"
 
 namespace tandem::backend::cuda {
 namespace {
 
-/// What cuBLAS's split products and stream-K need on Hopper; with less, small products are slower.
-constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
 /// Texts have any number of rows: what was chosen for shapes that no longer come must not pile up.
 constexpr std::size_t kMostChosen = 4096;
-
-cudaDataType_t type_of(DType t) {
-  return t == DType::f16 ? CUDA_R_16F : t == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F;
-}
+/// What is timed of a shape, before its split products.
+constexpr int kMostProposed = 48;
 
 /// Rows up to 256 are a bucket each; beyond, sixteen buckets between powers of two.
 std::int64_t bucket(std::int64_t rows) {
@@ -34,45 +29,10 @@ std::uint32_t alignment(const void* p, std::int64_t stride, DType type) {
   return static_cast<std::uint32_t>(bits & (~bits + 1));  // the lowest bit
 }
 
-/// cuBLAS counts columns first: row-major out = x W^T is column-major out^T = W x^T, with W transposed.
-struct Problem {
-  cublasLtMatmulDescOpaque_t desc;
-  cublasLtMatrixLayoutOpaque_t w, x, c, d;
-
-  Problem(const MatmulCall& m, std::int64_t rows) {
-    const auto n = static_cast<std::uint64_t>(m.outputs), k = static_cast<std::uint64_t>(m.inputs);
-    const auto r = static_cast<std::uint64_t>(rows);
-    good = cublasLtMatmulDescInit(&desc, m.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F);
-    set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
-    if (m.bias != nullptr) {
-      set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, m.bias);
-      set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type_of(m.type));
-    }
-    layout(w, m.in, k, n, m.ldw);
-    layout(x, m.in, k, r, m.ldx);
-    layout(c, m.type, n, r, m.residual != nullptr ? m.ldr : m.ldo);
-    layout(d, m.type, n, r, m.ldo);
-  }
-  cublasStatus_t good = CUBLAS_STATUS_SUCCESS;
-
- private:
-  template <class T>
-  void set(cublasLtMatmulDescAttributes_t what, const T& value) {
-    if (good == CUBLAS_STATUS_SUCCESS) good = cublasLtMatmulDescSetAttribute(&desc, what, &value, sizeof value);
-  }
-  void layout(cublasLtMatrixLayoutOpaque_t& l, DType type, std::uint64_t rows, std::uint64_t columns,
-              std::int64_t stride) {
-    // One row: its stride says nothing, but must not be below the width.
-    const std::int64_t ld = std::max(stride, static_cast<std::int64_t>(rows));
-    if (good == CUBLAS_STATUS_SUCCESS) good = cublasLtMatrixLayoutInit(&l, type_of(type), rows, columns, ld);
-  }
-};
-
 }  // namespace
 
 Matmul::Matmul(Health& health, int device, cudaStream_t stream)
-    : health_(health), stream_(stream), workspace_(allocate_device(health, device, kWorkspaceBytes)) {
+    : health_(health), device_(device), stream_(stream), workspace_(allocate_device(health, device, kWorkspaceBytes)) {
   const cublasStatus_t made = cublasLtCreate(&handle_);
   if (made != CUBLAS_STATUS_SUCCESS) health_.fail(cat("cuBLASLt cannot start: ", cublasLtGetStatusString(made)));
 }
@@ -108,7 +68,7 @@ int Matmul::propose(const MatmulCall& m, std::int64_t rows, cublasLtMatmulHeuris
   return found;
 }
 
-cublasLtMatmulAlgo_t Matmul::choose(const MatmulCall& m, std::int64_t rows) {
+Matmul::Choice Matmul::choose(const MatmulCall& m, std::int64_t rows) {
   if (const auto found = tuned_.find(shape_of(m)); found != tuned_.end()) {
     Problem p(m, m.rows);
     cublasLtMatmulHeuristicResult_t result{};
@@ -116,47 +76,28 @@ cublasLtMatmulAlgo_t Matmul::choose(const MatmulCall& m, std::int64_t rows) {
         cublasLtMatmulAlgoCheck(handle_, &p.desc, &p.w, &p.x, &p.c, &p.d, &found->second, &result) ==
             CUBLAS_STATUS_SUCCESS &&
         result.workspaceSize <= kWorkspaceBytes) {
-      return found->second;
+      return {found->second, true};
     }
   }
   cublasLtMatmulHeuristicResult_t result{};
   propose(m, rows, &result, 1);
-  return result.algo;
+  return {result.algo, false};
 }
 
-/// By the median of a few timings each, taken in turns.
+void Matmul::start_tuning() {
+  tuned_.clear(), chosen_.clear();
+  choices_->file.clear();
+  tuner_ = std::make_unique<MatmulTuner>(
+      health_, device_, stream_, handle_,
+      [this](const MatmulCall& m, const cublasLtMatmulAlgo_t& algo) { return multiply(m, algo); });
+}
+
 cublasLtMatmulAlgo_t Matmul::fastest(const MatmulCall& m) {
-  constexpr int kMost = 24, kRepeats = 5;
-  cublasLtMatmulHeuristicResult_t proposed[kMost] = {};
-  const int count = propose(m, m.rows, proposed, kMost);
-  const Event begin = make_event(health_, true), end = make_event(health_, true);
-  const auto time = [&](const cublasLtMatmulAlgo_t& algo) {
-    health_.check(cudaEventRecord(begin.get(), stream_), "timing");
-    for (int i = 0; i < kRepeats; ++i) {
-      if (multiply(m, algo) != CUBLAS_STATUS_SUCCESS) return std::numeric_limits<float>::infinity();
-    }
-    health_.check(cudaEventRecord(end.get(), stream_), "timing");
-    health_.check(cudaEventSynchronize(end.get()), "timing");
-    float ms = 0;
-    health_.check(cudaEventElapsedTime(&ms, begin.get(), end.get()), "timing");
-    return ms;
-  };
-  std::array<std::vector<float>, kMost> times;
-  for (int round = 0; round < 6; ++round) {  // the first one warms up
-    for (int i = 0; i < count; ++i) {
-      const float ms = time(proposed[i].algo);
-      if (round > 0 || !std::isfinite(ms)) times[static_cast<std::size_t>(i)].push_back(ms);
-    }
-  }
-  int best = 0;
-  float least = std::numeric_limits<float>::infinity();
-  for (int i = 0; i < count; ++i) {
-    auto& t = times[static_cast<std::size_t>(i)];
-    std::sort(t.begin(), t.end());
-    // The heuristic's own order decides within the noise.
-    if (const float median = t[t.size() / 2]; median < 0.99F * least) least = median, best = i;
-  }
-  return proposed[best].algo;
+  std::vector<cublasLtMatmulHeuristicResult_t> results(kMostProposed);
+  results.resize(static_cast<std::size_t>(propose(m, m.rows, results.data(), kMostProposed)));
+  std::vector<cublasLtMatmulAlgo_t> proposed;
+  for (const auto& result : results) proposed.push_back(result.algo);
+  return tuner_->fastest(m, std::move(proposed));
 }
 
 Matmul::Shape Matmul::shape_of(const MatmulCall& m) {
@@ -181,7 +122,7 @@ std::string Matmul::tuned() const {
   return out;
 }
 
-int Matmul::take_tuned(const std::string& text) {
+int Matmul::take_tuned(const std::string& text, const std::string& file) {
   std::istringstream lines(text);
   int taken = 0;
   for (std::string line; std::getline(lines, line);) {
@@ -202,6 +143,7 @@ int Matmul::take_tuned(const std::string& text) {
     tuned_[shape] = algo;
     ++taken;
   }
+  if (taken > 0) choices_->file = file;
   return taken;
 }
 
@@ -215,8 +157,10 @@ const cublasLtMatmulAlgo_t& Matmul::algorithm(const MatmulCall& m) {
   const Key key{rows, outputs, inputs, m.ldx * 257 + aligned, m.ldw, m.ldo, residual, kind};
   if (const auto found = chosen_.find(key); found != chosen_.end()) return found->second;
   if (chosen_.size() >= kMostChosen) chosen_.clear();
-  if (tuning_ && !tuned_.contains(shape_of(m))) tuned_[shape_of(m)] = fastest(m);
-  return chosen_.emplace(key, choose(m, rows)).first->second;
+  if (tuner_ && !tuned_.contains(shape_of(m))) tuned_[shape_of(m)] = fastest(m);
+  const Choice choice = choose(m, rows);
+  ++(choice.measured ? choices_->measured : choices_->proposed);
+  return chosen_.emplace(key, choice.algo).first->second;
 }
 
 void Matmul::prepare(const MatmulCall& call) {

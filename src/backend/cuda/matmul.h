@@ -6,8 +6,10 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 
+#include "backend/backend.h"
 #include "backend/cuda/runtime.h"
 
 namespace tandem::backend::cuda {
@@ -29,8 +31,11 @@ struct MatmulCall {
   bool tf32 = false;  ///< float32 inputs rounded to tf32; else IEEE float32
 };
 
-/// One handle, its workspace, and the algorithms chosen so far: one a bucket of shapes, by cuBLASLt's heuristic, never
-/// by timing. Used by one thread at a time, on one stream.
+class MatmulTuner;
+
+/// One handle, its workspace, and the algorithms chosen so far: one a bucket of shapes, as it was measured on such a
+/// device, or by cuBLASLt's heuristic; never by timing, unless tuning was asked for. Used by one thread at a time, on
+/// one stream.
 class Matmul {
  public:
   Matmul(Health& health, int device, cudaStream_t stream);
@@ -42,24 +47,31 @@ class Matmul {
   void prepare(const MatmulCall& call);
   void run(const MatmulCall& call);
 
-  /// From now on the first call of a shape times what the heuristic proposes, and keeps the fastest. The calls' results
-  /// are then worth nothing: a product with a residual in place is repeated.
-  void start_tuning() { tuning_ = true; }
-  /// What tuning found, as text: a line a shape, which names the version of cuBLASLt that can read it.
+  /// Forgets what was measured; from now on the first call of a shape times what could compute it (MatmulTuner), and
+  /// keeps the fastest.
+  void start_tuning();
+  /// What was measured, as text: a line a shape, which names the version of cuBLASLt that can read it.
   std::string tuned() const;
   /// Takes what tuned() gave, where this cuBLASLt is the same; lines that do not parse are left out. Returns how many
-  /// shapes it took.
-  int take_tuned(const std::string& text);
+  /// shapes it took. `file` is where the text stood.
+  int take_tuned(const std::string& text, const std::string& file);
+  /// Counted by shape.
+  std::shared_ptr<const Choices> choices() const noexcept { return choices_; }
 
  private:
   void check(cublasStatus_t status, const MatmulCall& call, const char* what);
   const cublasLtMatmulAlgo_t& algorithm(const MatmulCall& call);
-  cublasLtMatmulAlgo_t choose(const MatmulCall& call, std::int64_t rows);
+  struct Choice {
+    cublasLtMatmulAlgo_t algo;
+    bool measured;
+  };
+  Choice choose(const MatmulCall& call, std::int64_t rows);
   cublasLtMatmulAlgo_t fastest(const MatmulCall& call);
   int propose(const MatmulCall& call, std::int64_t rows, cublasLtMatmulHeuristicResult_t* results, int most);
   cublasStatus_t multiply(const MatmulCall& call, const cublasLtMatmulAlgo_t& algorithm);
 
   Health& health_;
+  const int device_;
   cudaStream_t stream_;
   cublasLtHandle_t handle_ = nullptr;
   Buffer workspace_;
@@ -70,7 +82,8 @@ class Matmul {
   using Shape = std::array<std::int64_t, 4>;
   static Shape shape_of(const MatmulCall& call);
   std::map<Shape, cublasLtMatmulAlgo_t> tuned_;
-  bool tuning_ = false;
+  const std::shared_ptr<Choices> choices_ = std::make_shared<Choices>();
+  std::unique_ptr<MatmulTuner> tuner_;  ///< none: nothing is timed
 };
 
 }  // namespace tandem::backend::cuda

@@ -105,20 +105,29 @@ TEST_P(CudaLinear, ActivationOfEveryHalf) {
   }
 }
 
-/// What one backend measured, another takes and computes with.
+/// What one backend measured, another takes and computes with; tuning itself leaves the right results behind.
 TEST_P(CudaLinear, TuningIsTakenOver) {
   ::setenv("TANDEM_TUNING", "", 1);  // not what is shipped
+  const auto all = [&] {
+    compare({96, 64, 128}, ActivationFn::none, Residual::none, type(), true);
+    compare({96, 128, 64}, ActivationFn::none, Residual::apart, residual_type(), true);
+    compare({40, 2048, 64}, ActivationFn::none, Residual::in_place, residual_type(), true);  // splits are tried
+  };
   cuda = make_cuda_backend(0);
+  all();
+  EXPECT_EQ(cuda->choices()->proposed, 3);
   cuda->start_tuning();
-  compare({96, 64, 128}, ActivationFn::none, Residual::none, type(), true);
-  compare({96, 128, 64}, ActivationFn::none, Residual::apart, residual_type(), true);
+  all();
+  EXPECT_EQ(cuda->choices()->measured, 3);
   const std::string text = cuda->tuned();
   cuda = make_cuda_backend(0);
-  EXPECT_EQ(cuda->take_tuned(text), 2) << text;
+  EXPECT_EQ(cuda->take_tuned(text, "some.tuning"), 3) << text;
   ::unsetenv("TANDEM_TUNING");
-  EXPECT_EQ(cuda->take_tuned("cublasLt 1 96 128 64 0 00\nnonsense\n"), 0);
-  compare({96, 64, 128}, ActivationFn::none, Residual::none, type(), true);
-  compare({96, 128, 64}, ActivationFn::none, Residual::apart, residual_type(), true);
+  EXPECT_EQ(cuda->take_tuned("cublasLt 1 96 128 64 0 00\nnonsense\n", "other.tuning"), 0);
+  all();
+  EXPECT_EQ(cuda->choices()->file, "some.tuning");
+  EXPECT_EQ(cuda->choices()->measured, 3);
+  EXPECT_EQ(cuda->choices()->proposed, 0);
 }
 
 TEST_P(CudaLinear, OddShapesAndStrides) {

@@ -1,0 +1,26 @@
+// What `tandem bench` was asked for.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "cli/common.h"
+
+namespace tandem::cli {
+
+enum class What : std::uint8_t { image, text, both };
+enum class Io : std::uint8_t { host, device };
+
+struct BenchOptions {
+  CommonOptions common;
+  What what = What::image;
+  Io io = Io::host;
+  int batch = 0, text_length = 16, warmup = 4, runs = 10, in_flight = 1;
+  std::string text_lengths, input, output, tune;
+  double min_seconds = 0;
+};
+
+/// "image", "text", "both".
+const char* name_of(What what);
+
+}  // namespace tandem::cli
