@@ -172,6 +172,15 @@ struct Choices {
   std::atomic<int> measured{0}, proposed{0};  ///< shapes: by a measurement, by the library's heuristic
 };
 
+/// A point in the order of the operations that a backend was given.
+class Moment {
+ public:
+  virtual ~Moment() = default;
+  /// Milliseconds from when the device reached an earlier moment of the same backend until it reached this one. Waits
+  /// until it has.
+  virtual double since(const Moment& earlier) const = 0;
+};
+
 /// Names a pass: whoever gives the same key again issues the same operations on the same addresses, so that what
 /// differs is only what stands in the device's memory.
 using PassKey = std::array<std::int64_t, 8>;
@@ -246,6 +255,13 @@ class Backend {
   virtual int take_tuned(const std::string& /*text*/, const std::string& /*file*/ = {}) { return 0; }
   /// Counted from the first operation on; null where there is nothing to choose.
   virtual std::shared_ptr<const Choices> choices() const { return nullptr; }
+
+  // For measuring (TimedBackend).
+  /// On the host a call is done when it returns: the time of this one.
+  virtual std::unique_ptr<Moment> moment();
+  /// Keeps the device busy for about so long, so that it finds what is issued next already waiting: then moments
+  /// around an operation hold the device's time, not the host's.
+  virtual void linger(double /*milliseconds*/) {}
 
   virtual void patch_embed(const PatchEmbedArgs&) = 0;
   virtual void layer_norm(const LayerNormArgs&) = 0;

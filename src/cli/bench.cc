@@ -13,6 +13,7 @@
 #include "cli/bench_device.h"
 #include "cli/bench_inputs.h"
 #include "cli/bench_options.h"
+#include "cli/bench_stages.h"
 #include "cli/bench_tune.h"
 #include "cli/commands.h"
 #include "embed/output_file.h"
@@ -245,6 +246,7 @@ BenchInputs take_inputs(const BenchOptions& options, const model::Config& config
 }
 
 int run(BenchOptions options, Console& console) {
+  if (!options.tune.empty() && options.stages) throw UsageError("--tune and --stages exclude each other: give one");
   for (const std::string& path : {options.output, options.tune}) {
     if (!path.empty()) embed::check_output_path(path);
   }
@@ -259,8 +261,8 @@ int run(BenchOptions options, Console& console) {
   // Every given input is embedded at least once within the timed runs.
   runs = std::max(runs, (given + batch - 1) / batch);
 
-  if (!options.tune.empty()) {
-    tune(options, files, inputs, batch, console);
+  if (!options.tune.empty() || options.stages) {
+    (options.stages ? show_stages : tune)(options, files, inputs, batch, console);
     return kOk;
   }
 
@@ -315,6 +317,7 @@ Command declare_bench(CLI::App& root) {
   flags.text("--tune", options->tune,
              "on a GPU: measure the fastest algorithm of every matrix product of these batches, and add them to this "
              "file; nothing else is timed");
+  flags.flag("--stages", options->stages, "where the time of a pass goes, instead of how long a batch takes");
   declare_common(*app, options->common);
   app->footer("Example:\n  tandem bench --model random:ViT-B-32 --what image --batch 32 --json");
   return {app, std::shared_ptr<CommonOptions>(options, &options->common),

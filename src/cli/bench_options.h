@@ -18,6 +18,7 @@ struct BenchOptions {
   int batch = 0, text_length = 16, warmup = 4, runs = 10, in_flight = 1;
   std::string text_lengths, input, output, tune;
   double min_seconds = 0;
+  bool stages = false;
 };
 
 /// "image", "text", "both".

@@ -41,11 +41,6 @@ BenchPass::BenchPass(backend::Backend& backend, const model::ModelFiles& files, 
   vectors_ = backend.allocate_landing(batch * static_cast<std::size_t>(c.embed_dim) * sizeof(float));
 }
 
-void BenchPass::run(std::size_t first) {
-  if (!inputs_.images.empty()) images(first);
-  if (!inputs_.texts.empty()) texts(first);
-}
-
 void BenchPass::fetch(ConstView vectors) {
   backend_.download_later(vectors, vectors_.data());
   backend_.wait_for(backend_.mark());

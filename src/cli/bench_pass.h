@@ -19,15 +19,14 @@ class BenchPass {
   BenchPass(backend::Backend& backend, const model::ModelFiles& files, const BenchOptions& options,
             const BenchInputs& inputs, std::size_t batch);
 
-  /// One batch of each kind, beginning with input `first` (they come round again), from host memory to vectors in host
-  /// memory: the operations that a replica of the engine issues for it. Returns when they are done.
-  void run(std::size_t first);
+  /// One batch, beginning with input `first` (they come round again), from host memory to vectors in host memory: the
+  /// operations that a replica of the engine issues for it. Returns when they are done.
+  void images(std::size_t first);
+  void texts(std::size_t first);
 
   const model::Model& model() const noexcept { return model_; }
 
  private:
-  void images(std::size_t first);
-  void texts(std::size_t first);
   void fetch(ConstView vectors);
 
   backend::Backend& backend_;

@@ -25,9 +25,9 @@ void tune(const BenchOptions& options, const model::ModelFiles& files, const Ben
   console.note(cat("tuning on ", backend->device_name(), "; a few seconds a shape"));
   const auto begin = std::chrono::steady_clock::now();
   BenchPass pass(*backend, files, options, inputs, batch);
+  if (!inputs.images.empty()) pass.images(0);
   // Texts of other lengths have other shapes.
-  const std::size_t all = options.what == What::image ? batch : inputs.texts.size();
-  for (std::size_t first = 0; first < all; first += batch) pass.run(first);
+  for (std::size_t first = 0; first < inputs.texts.size(); first += batch) pass.texts(first);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   const std::string found = backend->tuned();
   const auto shapes = std::count(found.begin(), found.end(), '\n');

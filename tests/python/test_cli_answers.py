@@ -140,6 +140,22 @@ def test_bench_tunes_only_where_there_is_a_choice(tandem, tiny, tmp_path):
     assert ran.code == 1 and ran.rows[0]["error"]["code"] == "not_found", "before anything is measured"
 
 
+def test_bench_shows_the_stages_of_a_pass(tandem, tiny):
+    args = ("bench", "--model", tiny, "--what", "both", "--batch", 2, "--runs", 3, "--stages")
+    row, = tandem(*args, "--json").rows
+    for tower, first, blocks in (("image", "patch embedding", 2), ("text", "token embedding", 2)):
+        stages = {s["stage"]: s for s in row[tower]["stages"]}
+        assert {first, "copy in", "layer norm", "q, k, v", "attention", "attention output", "fc1 and activation", "fc2",
+                "row selection", "projection", "copy out"} == set(stages)
+        assert stages[first]["operations"] == 1 and stages["attention"]["operations"] >= blocks
+        assert stages["q, k, v"]["operations"] == blocks + 1, "the last block multiplies queries apart"
+        assert abs(sum(s["share"] for s in stages.values()) - 1) < 1e-6
+        assert abs(sum(s["ms"] for s in stages.values()) - row[tower]["total_ms"]) < 1e-6
+    said = tandem(*args).out
+    assert "attention output" in said and "together" in said and "\ntext " in said
+    assert tandem(*args, "--tune", "x").code == 2
+
+
 def test_bench_writes_inputs_that_give_the_same_vectors(tandem, tiny, tmp_path):
     lengths = tmp_path / "lengths"
     lengths.write_text("3\n9 5\n")

@@ -10,6 +10,7 @@
 #include "backend/cuda/matmul.h"
 #include "backend/cuda/matmul_one_wave.h"
 #include "backend/cuda/matmul_wgmma.h"
+#include "backend/cuda/moment.h"
 #include "backend/cuda/staging.h"
 #include "backend/cuda/weights.h"
 #include "base/strings.h"
@@ -185,6 +186,15 @@ class CudaBackend final : public Backend {
   std::string tuned() const override { return matmul_.tuned(); }
   int take_tuned(const std::string& text, const std::string& file) override { return matmul_.take_tuned(text, file); }
   std::shared_ptr<const Choices> choices() const override { return matmul_.choices(); }
+
+  std::unique_ptr<Moment> moment() override {
+    health_.enter();
+    return make_moment(health_, stream_.get());
+  }
+  void linger(double milliseconds) override {
+    health_.enter();
+    launched(cuda::linger(milliseconds, stream_.get()), "linger");
+  }
 
   void patch_embed(const PatchEmbedArgs& a) override {
     check(a);

@@ -96,7 +96,10 @@ cublasLtMatmulAlgo_t Matmul::fastest(const MatmulCall& m) {
   std::vector<cublasLtMatmulHeuristicResult_t> results(kMostProposed);
   results.resize(static_cast<std::size_t>(propose(m, m.rows, results.data(), kMostProposed)));
   std::vector<cublasLtMatmulAlgo_t> proposed;
-  for (const auto& result : results) proposed.push_back(result.algo);
+  for (const auto& result : results) {
+    if (result.state == CUBLAS_STATUS_SUCCESS) proposed.push_back(result.algo);
+  }
+  if (proposed.empty()) check(CUBLAS_STATUS_NOT_SUPPORTED, m, "no algorithm for");
   return tuner_->fastest(m, std::move(proposed));
 }
 
