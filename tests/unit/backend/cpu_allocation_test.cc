@@ -76,20 +76,20 @@ TEST_P(CpuAllocation, SecondCallsGetNoMemory) {
 
   const auto pass = [&] {
     PatchEmbedArgs embed;
-    embed.pixels = pixels.view(), embed.weight = patch.get(), embed.class_embedding = gamma.vector();
+    embed.pixels = pixels.view(), embed.weight = patch.get(), embed.class_embedding = gamma.host_vector();
     embed.position = position.view(), embed.scratch = scratch.view(), embed.out = x.view(), embed.patch = 32;
     cpu->patch_embed(embed);
     cpu->embed_tokens({ids.data(), positions.data(), tokens.view(), position.view(), x.view()});
-    cpu->layer_norm({x.view(), gamma.vector(), gamma.vector(), 1e-5F, {h.view(), {}}});
-    cpu->linear({h.view(), in.get(), bias_qkv.vector(), ActivationFn::none, {}, {qkv.view(), {}}});
+    cpu->layer_norm({x.view(), gamma.host_vector(), gamma.host_vector(), 1e-5F, {h.view(), {}}});
+    cpu->linear({h.view(), in.get(), bias_qkv.host_vector(), ActivationFn::none, {}, {qkv.view(), {}}});
     AttentionArgs a;
     a.q = qkv.view().column_range(0, kWidth), a.k = qkv.view().column_range(kWidth, kWidth);
     a.v = qkv.view().column_range(2 * kWidth, kWidth), a.out = h.view(), a.heads = 2, a.head_dim = 64;
     a.queries = a.keys = {2, 70, kRows, offsets.data()};
     a.causal = true;
     cpu->attention(a);
-    cpu->linear({h.view(), fc1.get(), bias.vector(), ActivationFn::quick_gelu, {}, {wide.view(), {}}});
-    cpu->linear({wide.view(), fc2.get(), bias_out.vector(), ActivationFn::none, x.view(), {x.view(), {}}});
+    cpu->linear({h.view(), fc1.get(), bias.host_vector(), ActivationFn::quick_gelu, {}, {wide.view(), {}}});
+    cpu->linear({wide.view(), fc2.get(), bias_out.host_vector(), ActivationFn::none, x.view(), {x.view(), {}}});
     cpu->select_rows({x.view(), nullptr, out.view(), 50});
     cpu->project({out.view(), projection.get(), true, out.view()});
     cpu->similarity({out.view(), out.view(), 1, View(x.view().data, DType::f32, {kBatch, kBatch})});

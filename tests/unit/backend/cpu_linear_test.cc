@@ -33,7 +33,7 @@ class CpuLinear : public CpuBackendTest {
     const auto run = [&](Backend& backend, const PreparedWeight* prepared, bool exact) {
       a.x = ConstOperand(exact ? x.reference() : x.view());
       a.weight = prepared;
-      a.bias = bias ? ConstView(exact ? b.reference_vector() : b.vector()) : ConstView();
+      a.bias = bias ? ConstView(exact ? b.reference_vector() : b.host_vector()) : ConstView();
       a.out.view = exact ? out.reference() : out.view();
       a.residual = {};
       if (residual == Residual::in_place) a.residual = a.out.view;
@@ -205,7 +205,7 @@ TEST_P(CpuLinear, PatchEmbedding) {
     const float mean[3] = {0.48145466F, 0.4578275F, 0.40821073F}, std[3] = {0.26862954F, 0.26130258F, 0.27577711F};
     const ConstView published(w.view().data, DType::f32, {c.width, 3, c.patch, c.patch});
     const auto run = [&](Backend& backend, Precision precision, View to) {
-      const auto weight = backend.prepare_patch_embed(published, c.bias ? ConstView(bias.vector()) : ConstView(), mean,
+      const auto weight = backend.prepare_patch_embed(published, c.bias ? ConstView(bias.host_vector()) : ConstView(), mean,
                                                       std, c.rescale, precision);
       Tensor scratch = host_tensor(
           DType::u8,
@@ -213,7 +213,7 @@ TEST_P(CpuLinear, PatchEmbedding) {
       PatchEmbedArgs a;
       a.pixels = {reinterpret_cast<std::byte*>(pixels.data()), DType::u8, {c.batch, c.side, c.side, 3}};
       a.weight = weight.get(), a.position = position.view(), a.patch = c.patch;
-      if (c.class_token) a.class_embedding = token.vector();
+      if (c.class_token) a.class_embedding = token.host_vector();
       a.scratch = scratch.view(), a.out = to;
       backend.patch_embed(a);
     };

@@ -19,7 +19,7 @@ TEST_P(CpuRows, LayerNorm) {
     x.fill(1, 3), gamma.fill(2), beta.fill(3);
     reference->layer_norm(
         {x.reference(), gamma.reference_vector(), beta.reference_vector(), 1e-5F, {out.reference(), {}}});
-    cpu->layer_norm({x.view(), gamma.vector(), beta.vector(), 1e-5F, {out.view(), {}}});
+    cpu->layer_norm({x.view(), gamma.host_vector(), beta.host_vector(), 1e-5F, {out.view(), {}}});
     auto t = tolerance(way().type(), 64);
     t.absolute *= 4;
     expect_close(out, t, "width " + std::to_string(width));
@@ -35,7 +35,7 @@ TEST_P(CpuRows, LayerNormKeepsItsDigitsBesideOutliersAndFarFromZero) {
   x.store();
   reference->layer_norm(
       {x.reference(), gamma.reference_vector(), beta.reference_vector(), 1e-5F, {out.reference(), {}}});
-  cpu->layer_norm({x.view(), gamma.vector(), beta.vector(), 1e-5F, {out.view(), {}}});
+  cpu->layer_norm({x.view(), gamma.host_vector(), beta.host_vector(), 1e-5F, {out.view(), {}}});
   // The mean of values near 3000 is rounded to 2^-13 of the spread that remains.
   expect_close(out, {8e-4F, 1e-5F}, "shifted");
   for (std::int64_t c = 0; c < 768; ++c) {
@@ -49,8 +49,8 @@ TEST_P(CpuRows, LayerNormInPlaceAndNotANumber) {
   x.fill(1), gamma.fill(2), beta.fill(3);
   x.at(33, 17) = std::numeric_limits<float>::quiet_NaN();
   x.store();
-  cpu->layer_norm({x.view(), gamma.vector(), beta.vector(), 1e-5F, {out.view(), {}}});
-  cpu->layer_norm({x.view(), gamma.vector(), beta.vector(), 1e-5F, {x.view(), {}}});
+  cpu->layer_norm({x.view(), gamma.host_vector(), beta.host_vector(), 1e-5F, {out.view(), {}}});
+  cpu->layer_norm({x.view(), gamma.host_vector(), beta.host_vector(), 1e-5F, {x.view(), {}}});
   for (std::int64_t r = 0; r < 40; ++r) {
     for (std::int64_t c = 0; c < 600; ++c) {
       EXPECT_EQ(std::isnan(x.got(r, c)), r == 33);
@@ -101,7 +101,7 @@ TEST_P(CpuRows, SelectedRows) {
 TEST_P(CpuRows, VectorsBecomeFloat32) {
   Matrix v(DType::f16, 1, 9);
   v.fill(1);
-  const Tensor prepared = cpu->prepare_vector(v.vector());
+  const Tensor prepared = cpu->prepare_vector(v.host_vector());
   ASSERT_EQ(prepared.dtype(), DType::f32);
   for (std::int64_t i = 0; i < 9; ++i) EXPECT_EQ(prepared.view().as<float>()[i], v.at(0, i));
 }
@@ -112,8 +112,8 @@ TEST_P(CpuRows, BoundThreadsComputeTheSame) {
   Matrix a(DType::f32, 64, 600), b(DType::f32, 64, 600);
   x.fill(1), gamma.fill(2), beta.fill(3);
   // On a thread of its own: binding is for life.
-  std::thread([&] { bound->layer_norm({x.view(), gamma.vector(), beta.vector(), 1e-5F, {a.view(), {}}}); }).join();
-  cpu->layer_norm({x.view(), gamma.vector(), beta.vector(), 1e-5F, {b.view(), {}}});
+  std::thread([&] { bound->layer_norm({x.view(), gamma.host_vector(), beta.host_vector(), 1e-5F, {a.view(), {}}}); }).join();
+  cpu->layer_norm({x.view(), gamma.host_vector(), beta.host_vector(), 1e-5F, {b.view(), {}}});
   for (std::int64_t c = 0; c < 600; ++c) EXPECT_EQ(a.got(63, c), b.got(63, c));
 }
 
