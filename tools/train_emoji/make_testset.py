@@ -10,6 +10,7 @@ accepted (indices of the names that draw exactly the same picture); names.txt ho
 """
 
 import argparse
+import dataclasses
 import io
 import json
 import math
@@ -24,7 +25,26 @@ MODEL = pathlib.Path(__file__).resolve().parents[2] / "models" / "emoji"
 NOTO = pathlib.Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 SIDE = 224  # pictures are larger than the model's 128, as real ones are
 SPLITS = ("easy", "medium", "hard", "grey", "white95", "white50", "white20", "photo", "tilted", "dark", "png")
+BACKGROUNDS = ("solid", "gradient", "noise", "split", "clutter")
 _worker = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """Of a split's pictures; ranges are drawn from, single values taken."""
+
+    part: tuple  # the drawing's side as a part of the picture's
+    angle: float  # degrees, either way
+    background: object  # one of BACKGROUNDS, or the probability of each
+    quality: object  # of the JPEG
+
+
+MEDIUM = Look((0.35, 0.95), 10, (0.35, 0.2, 0.15, 0.15, 0.15), (50, 96))  # also grey, photo and png
+LOOKS = {
+    "easy": Look((0.6, 0.95), 0, "solid", 92),
+    "tilted": Look((0.5, 0.9), 20, "gradient", 90),
+    "hard": Look((0.18, 0.5), 18, (0.1, 0.15, 0.25, 0.2, 0.3), (25, 81)),
+}
 
 
 def font_tiles(emoji):
@@ -110,37 +130,15 @@ def compose(random, split, tile, tiles):
     white = (255, 255, 255)
     if split.startswith("white"):
         part, angle, place, page, quality = int(split[5:]) / 100, 0.0, 0.0, Image.new("RGB", (SIDE, SIDE), white), 90
-    elif split == "easy":
-        part, angle, place, page, quality = random.uniform(0.6, 0.95), 0.0, 1.0, background(random, "solid", tiles), 92
     elif split == "dark":
         page = Image.new("RGB", (SIDE, SIDE), tuple(map(int, random.integers(0, 60, 3))))
         part, angle, place, quality = random.uniform(0.4, 0.95), 0.0, 1.0, 90
-    elif split == "tilted":
-        part, angle, place, page, quality = (
-            random.uniform(0.5, 0.9),
-            random.uniform(-20, 20),
-            1.0,
-            background(random, "gradient", tiles),
-            90,
-        )
-    elif split == "hard":
-        kind = random.choice(["solid", "gradient", "noise", "split", "clutter"], p=[0.1, 0.15, 0.25, 0.2, 0.3])
-        part, angle, place, page, quality = (
-            random.uniform(0.18, 0.5),
-            random.uniform(-18, 18),
-            1.0,
-            background(random, kind, tiles),
-            int(random.integers(25, 81)),
-        )
-    else:  # medium, grey, photo, png
-        kind = random.choice(["solid", "gradient", "noise", "split", "clutter"], p=[0.35, 0.2, 0.15, 0.15, 0.15])
-        part, angle, place, page, quality = (
-            random.uniform(0.35, 0.95),
-            random.uniform(-10, 10),
-            1.0,
-            background(random, kind, tiles),
-            int(random.integers(50, 96)),
-        )
+    else:
+        look = LOOKS.get(split, MEDIUM)
+        kind = look.background if isinstance(look.background, str) else random.choice(BACKGROUNDS, p=look.background)
+        part, angle, place = random.uniform(*look.part), look.angle and random.uniform(-look.angle, look.angle), 1.0
+        page = background(random, kind, tiles)
+        quality = look.quality if isinstance(look.quality, int) else int(random.integers(*look.quality))
     side = max(8, round(part * SIDE))
     drawing = scaled(tile, side, float(angle))
     room = (SIDE - side) / 2

@@ -54,63 +54,42 @@ class Recipe:
     twins: bool = True
 
 
-EASY = Recipe(
-    kinds=(1, 0, 0, 0),
+# One glyph on its own, whole and unbent, in its own colours: what the test pictures have in common.
+TEST = Recipe(kinds=(1, 0, 0, 0), size_power=1, flip=0, warp=0, effects=(0,) * 6, second_hand=0, twins=False)
+EASY = dataclasses.replace(
+    TEST,
     size=(0.6, 0.95),
-    size_power=1,
     backgrounds=(1, 0, 0, 0, 0),
     angle=0,
     aspect=0,
     shear=0,
-    flip=0,
     gain=0,
-    warp=0,
-    effects=(0,) * 6,
     blur=0,
     noise=0,
     tone=0,
     jpeg=0,
-    second_hand=0,
-    twins=False,
 )
-MEDIUM = Recipe(
-    kinds=(1, 0, 0, 0),
+MEDIUM = dataclasses.replace(
+    TEST,
     size=(0.35, 0.95),
-    size_power=1,
     angle=10,
     aspect=0.1,
     shear=0.05,
-    flip=0,
     gain=0.1,
-    warp=0,
-    effects=(0,) * 6,
     blur=0.25,
     noise=0.25,
     tone=0.4,
-    jpeg=0.5,
     jpeg_quality=(50, 95),
-    second_hand=0,
-    twins=False,
 )
-HARD = Recipe(
-    kinds=(1, 0, 0, 0),
+HARD = dataclasses.replace(
+    TEST,
     size=(0.18, 0.5),
-    size_power=1,
     backgrounds=(0.1, 0.15, 0.25, 0.2, 0.3),
-    angle=18,
-    aspect=0.16,
-    shear=0.12,
-    flip=0,
-    gain=0.22,
-    warp=0,
-    effects=(0,) * 6,
     blur=0.5,
     noise=0.5,
     tone=0.8,
     jpeg=0.8,
     jpeg_quality=(25, 80),
-    second_hand=0,
-    twins=False,
 )
 GREY_MEDIUM = dataclasses.replace(MEDIUM, effects=(0, 1, 0, 0, 0, 0))
 PAIRS = dataclasses.replace(MEDIUM, kinds=(0, 0, 1, 0), twins=True)
