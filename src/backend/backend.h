@@ -100,6 +100,8 @@ struct LayerNormArgs {
   ConstView gamma, beta;  // f32 [D]
   float eps = 1e-5F;
   Operand out;  // activation or residual type [M, D]; may be x itself
+  /// Of the products that read `out`: fp32 and tf32 have the same activation type. fp32 where none does.
+  Precision precision = Precision::fp32;
 };
 
 /// out = fn(x W^T + bias) + residual.

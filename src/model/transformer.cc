@@ -14,7 +14,7 @@ View inside(View memory, std::int64_t element, std::int64_t rows, std::int64_t c
 }
 
 void norm(Execution& ex, const TowerConfig& c, const Norm& w, ConstView x, View out) {
-  ex.backend.layer_norm({x, w.gamma.view(), w.beta.view(), c.norm_eps, {out, {}}});
+  ex.backend.layer_norm({x, w.gamma.view(), w.beta.view(), c.norm_eps, {out, {}}, ex.precision});
 }
 
 void linear(Execution& ex, const Linear& w, ConstView x, View out, ActivationFn fn = ActivationFn::none) {

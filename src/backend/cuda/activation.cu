@@ -30,6 +30,7 @@ struct Call {
   T* out;
   std::int64_t ldx, ldr, ldo, rows;
   std::int64_t units;  // of a row
+  bool tf32;
 };
 
 template <class T, ActivationFn kFn, int kWidth>
@@ -49,6 +50,10 @@ __global__ void __launch_bounds__(kThreads) activate_kernel(const Call<T> c) {
 #pragma unroll
     for (int k = 0; k < kWidth; ++k) v[k] += r[k];
   }
+  if (std::is_same_v<T, float> && c.tf32) {
+#pragma unroll
+    for (float& y : v) y = nearest_tf32(y);
+  }
   store<kWidth>(c.out + row * c.ldo + column, v);
 }
 
@@ -56,8 +61,8 @@ template <class T, ActivationFn kFn>
 cudaError_t launch(const ActivateCall& a, Queue queue) {
   const bool vectors = vectors_fit(a.x) && vectors_fit(a.residual) && vectors_fit(a.out);
   const int width = vectors ? 8 : 1;
-  const Call<T> c{a.x.as<T>(),       a.residual.as<T>(), a.out.as<T>(), a.x.stride,
-                  a.residual.stride, a.out.stride,       a.x.rows(),    a.x.columns() / width};
+  const Call<T> c{a.x.as<T>(),  a.residual.as<T>(), a.out.as<T>(),         a.x.stride, a.residual.stride,
+                  a.out.stride, a.x.rows(),         a.x.columns() / width, a.tf32};
   const unsigned blocks = blocks_for(c.rows * c.units, kThreads);
   return launch_kernel(vectors ? activate_kernel<T, kFn, 8> : activate_kernel<T, kFn, 1>, blocks, kThreads, queue, c);
 }

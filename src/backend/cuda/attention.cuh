@@ -18,6 +18,7 @@ struct AttentionCall {
   std::int32_t query_longest, key_longest, prefix, head_dim, tiles;
   float scale;  // log2(e) / sqrt(head_dim): weights are 2^(scale (s - max))
   bool causal;
+  bool tf32;  // round what is written
 };
 
 /// Scores times this are the exponents of two: log2(e) / sqrt(head_dim).
@@ -39,7 +40,7 @@ AttentionCall<T> call_of(const AttentionArgs& a, int tile_rows) {
   c.head_dim = a.head_dim;
   c.tiles = (c.query_longest + tile_rows - 1) / tile_rows;
   c.scale = exponent_scale(a.head_dim);
-  c.causal = a.causal;
+  c.causal = a.causal, c.tf32 = a.precision == Precision::tf32;
   return c;
 }
 

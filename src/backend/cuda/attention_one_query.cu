@@ -1,8 +1,9 @@
 // Attention of one query a sequence: the last layer, which computes only the row that pooling reads.
 //
-// Every key and value is read once, so memory is the limit. A block takes one head of one sequence; a group of kGroup
-// lanes takes a key at a time, each lane eight elements of it, and keeps its own largest score, sum and weighted sum
-// of values, which are joined at the end (split keys, as in Flash-Decoding; Dao et al. 2023).
+// Every key and value is read once, so memory is the limit, or its latency where there are few heads: those get large
+// blocks. A block takes one head of one sequence; a group of kGroup lanes takes a key at a time, each lane eight
+// elements of it, and keeps its own largest score, sum and weighted sum of values, which are joined at the end, first
+// within a warp (split keys, as in Flash-Decoding; Dao et al. 2023).
 #include <cmath>
 
 #include "backend/cuda/attention.cuh"
@@ -11,16 +12,15 @@
 namespace tandem::backend::cuda {
 namespace {
 
-constexpr int kThreads = 128;
 constexpr int kAhead = 4;  // keys whose loads are in flight together
 
-template <class T, int kGroup>
+template <class T, int kGroup, int kThreads>
 __global__ void __launch_bounds__(kThreads) attention_one_query_kernel(const AttentionCall<T> c) {
   wait_for_previous();
   let_next_begin();
-  constexpr int kGroups = kThreads / kGroup;
-  __shared__ float largest_of[kGroups], sum_of[kGroups];
-  __shared__ float values[kGroups][kGroup * 8];
+  constexpr int kGroups = kThreads / kGroup, kWarps = kThreads / 32;
+  __shared__ float largest_of[kWarps], sum_of[kWarps];
+  __shared__ float values[kWarps][kGroup * 8];
   const int sequence = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y);
   const int group = static_cast<int>(threadIdx.x) / kGroup, lane = static_cast<int>(threadIdx.x) % kGroup;
   const RowRange own = rows_of(c.key_offsets, c.key_longest, sequence);
@@ -64,23 +64,51 @@ __global__ void __launch_bounds__(kThreads) attention_one_query_kernel(const Att
       }
     }
   }
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  {
+    float most = largest;
 #pragma unroll
-  for (int i = 0; i < 8; ++i) values[group][lane * 8 + i] = out[i];
-  if (lane == 0) largest_of[group] = largest, sum_of[group] = sum;
-  __syncthreads();
-  float most = -INFINITY;
+    for (int d = kGroup; d < 32; d *= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, d));
+    const float weight = largest == -INFINITY ? 0 : exp2f(largest - most);  // none: had no keys
+    sum *= weight;
 #pragma unroll
-  for (const float m : largest_of) most = fmaxf(most, m);
-  const float base = most == -INFINITY ? 0 : most;
-  for (int d = static_cast<int>(threadIdx.x); d < c.head_dim; d += kThreads) {
-    float total = 0, value = 0;
-    for (int g = 0; g < kGroups; ++g) {
-      if (sum_of[g] == 0) continue;  // had no keys
-      const float weight = exp2f(largest_of[g] - base);
-      total += weight * sum_of[g], value += weight * values[g][d];
+    for (int d = kGroup; d < 32; d *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      out[i] *= weight;
+#pragma unroll
+      for (int d = kGroup; d < 32; d *= 2) out[i] += __shfl_xor_sync(0xffffffffu, out[i], d);
     }
-    c.out[sequence * c.ldo + static_cast<std::int64_t>(head) * c.head_dim + d] = from_float<T>(value / total);
+    if (threadIdx.x % 32 < kGroup) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) values[warp][lane * 8 + i] = out[i];
+    }
+    if (threadIdx.x % 32 == 0) largest_of[warp] = most, sum_of[warp] = sum;
   }
+  __syncthreads();
+  for (int d = static_cast<int>(threadIdx.x); d < c.head_dim; d += kThreads) {
+    float most = -INFINITY;
+    for (const float m : largest_of) most = fmaxf(most, m);
+    float total = 0, value = 0;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) {
+      const float weight = sum_of[w] == 0 ? 0 : exp2f(largest_of[w] - most);
+      total += weight * sum_of[w], value += weight * values[w][d];
+    }
+    c.out[sequence * c.ldo + static_cast<std::int64_t>(head) * c.head_dim + d] =
+        from_float<T>(c.tf32 ? nearest_tf32(value / total) : value / total);
+  }
+}
+
+/// Heads of a batch below which a block is large: they leave most multiprocessors without one.
+constexpr std::int64_t kFewHeads = 264;
+
+template <class T, int kGroup>
+cudaError_t launch(const AttentionArgs& a, Queue queue) {
+  const dim3 grid(static_cast<unsigned>(a.queries.count), static_cast<unsigned>(a.heads));
+  const bool few = a.queries.count * a.heads < kFewHeads && a.keys.longest > 128;
+  return few ? launch_kernel(attention_one_query_kernel<T, kGroup, 512>, grid, 512, queue, call_of<T>(a, 1))
+             : launch_kernel(attention_one_query_kernel<T, kGroup, 128>, grid, 128, queue, call_of<T>(a, 1));
 }
 
 }  // namespace
@@ -88,10 +116,7 @@ __global__ void __launch_bounds__(kThreads) attention_one_query_kernel(const Att
 cudaError_t attention_one_query(const AttentionArgs& a, Queue queue) {
   return with_type(a.q.dtype, [&](auto t) {
     using T = decltype(t);
-    const auto c = call_of<T>(a, 1);
-    const dim3 grid(static_cast<unsigned>(a.queries.count), static_cast<unsigned>(a.heads));
-    return launch_kernel(a.head_dim <= 64 ? attention_one_query_kernel<T, 8> : attention_one_query_kernel<T, 16>, grid,
-                         kThreads, queue, c);
+    return a.head_dim <= 64 ? launch<T, 8>(a, queue) : launch<T, 16>(a, queue);
   });
 }
 

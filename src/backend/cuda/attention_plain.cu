@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(kThreads) attention_plain_kernel(const Attenti
 #pragma unroll
     for (int e = 0; e < kChunks * 4; ++e) {
       const int d = e / 4 * 32 + tx * 4 + e % 4;
-      if (d < c.head_dim) to[d] = from_float<T>(out[i][e] / sum[i]);
+      if (d < c.head_dim) to[d] = from_float<T>(c.tf32 ? nearest_tf32(out[i][e] / sum[i]) : out[i][e] / sum[i]);
     }
   }
 }

@@ -32,9 +32,7 @@ constexpr int kShared = 2 * kKeys*(kPitchK<kDim> + kPitchV<kDim>)*4;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 
 __device__ inline std::uint32_t to_tf32(float v) {
-  std::uint32_t bits;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(v));
-  return bits;
+  return __float_as_uint(nearest_tf32(v));
 }
 
 /// d += a b, a 16 x 8, b 8 x 8.
@@ -198,7 +196,7 @@ __global__ void __launch_bounds__(kThreads) attention_tf32_kernel(const Attentio
       for (int n = 0; n < kSteps; ++n) {
         if (row < count && n * 8 + pair < c.head_dim) {
           *reinterpret_cast<float2*>(to + n * 8 + pair) =
-              make_float2(out[m][n][2 * half] * scale, out[m][n][2 * half + 1] * scale);
+              make_float2(nearest_tf32(out[m][n][2 * half] * scale), nearest_tf32(out[m][n][2 * half + 1] * scale));
         }
       }
     }

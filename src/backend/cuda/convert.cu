@@ -45,9 +45,7 @@ __global__ void round_kernel(float* x, std::int64_t elements) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < elements;
        i += static_cast<std::int64_t>(gridDim.x) * blockDim.x) {
-    std::uint32_t bits;
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x[i]));
-    x[i] = __uint_as_float(bits);
+    x[i] = nearest_tf32(x[i]);
   }
 #endif
 }

@@ -266,7 +266,7 @@ class CudaBackend final : public Backend {
     }
     m.residual = nullptr, m.out = product.data, m.ldo = product.stride;
     matmul_.run(m);
-    launched(activate({product, a.residual, a.out.view, a.fn}, queue_), "linear");
+    launched(activate({product, a.residual, a.out.view, a.fn, m.tf32}, queue_), "linear");
   }
 
   void attention(const AttentionArgs& a) override {

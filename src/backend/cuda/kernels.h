@@ -31,6 +31,7 @@ struct ActivateCall {
   ConstView residual;
   View out;
   ActivationFn fn = ActivationFn::none;
+  bool tf32 = false;  ///< round what is written
 };
 cudaError_t activate(const ActivateCall& call, Queue queue);
 

@@ -20,6 +20,7 @@ struct Call {
   std::int64_t ldx, ldo, rows;
   int width;
   float eps;
+  bool tf32;  ///< round what is written
 };
 
 /// kUnits * 256 >= width, a multiple of 8; rows begin at multiples of 16 bytes.
@@ -68,6 +69,10 @@ __global__ void __launch_bounds__(kWarps * 32) norm_in_registers(const Call<In, 
       load8(c.beta + at, beta);
 #pragma unroll
       for (int i = 0; i < 8; ++i) v[u][i] = v[u][i] * scale * gamma[i] + beta[i];
+      if (std::is_same_v<Out, float> && c.tf32) {
+#pragma unroll
+        for (float& y : v[u]) y = nearest_tf32(y);
+      }
       store8(out + at, v[u]);
     }
   }
@@ -92,7 +97,8 @@ __global__ void __launch_bounds__(kWarps * 32) norm_any(const Call<In, Out> c) {
   const float scale = 1 / sqrtf(warp_sum(squares) / static_cast<float>(c.width) + c.eps);
   Out* out = c.out + row * c.ldo;
   for (int i = lane; i < c.width; i += 32) {
-    out[i] = from_float<Out>((to_float(x[i]) - mean) * scale * c.gamma[i] + c.beta[i]);
+    const float y = (to_float(x[i]) - mean) * scale * c.gamma[i] + c.beta[i];
+    out[i] = from_float<Out>(c.tf32 ? nearest_tf32(y) : y);
   }
 }
 
@@ -120,9 +126,16 @@ cudaError_t layer_norm(const LayerNormArgs& a, Queue queue) {
       if constexpr (sizeof(In) == 2 && sizeof(Out) == 2 && !std::is_same_v<In, Out>) {
         return cudaErrorInvalidValue;
       } else {
-        const Call<In, Out> c{a.x.as<In>(), a.out.view.as<Out>(), a.gamma.as<float>(), a.beta.as<float>(),
-                              a.x.stride,   a.out.view.stride,    a.x.rows(),          static_cast<int>(a.x.columns()),
-                              a.eps};
+        const Call<In, Out> c{a.x.as<In>(),
+                              a.out.view.as<Out>(),
+                              a.gamma.as<float>(),
+                              a.beta.as<float>(),
+                              a.x.stride,
+                              a.out.view.stride,
+                              a.x.rows(),
+                              static_cast<int>(a.x.columns()),
+                              a.eps,
+                              a.precision == Precision::tf32};
         return launch<In, Out>(c, vectors, queue);
       }
     });

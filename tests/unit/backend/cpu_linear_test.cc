@@ -205,8 +205,8 @@ TEST_P(CpuLinear, PatchEmbedding) {
     const float mean[3] = {0.48145466F, 0.4578275F, 0.40821073F}, std[3] = {0.26862954F, 0.26130258F, 0.27577711F};
     const ConstView published(w.view().data, DType::f32, {c.width, 3, c.patch, c.patch});
     const auto run = [&](Backend& backend, Precision precision, View to) {
-      const auto weight = backend.prepare_patch_embed(published, c.bias ? ConstView(bias.host_vector()) : ConstView(), mean,
-                                                      std, c.rescale, precision);
+      const auto weight = backend.prepare_patch_embed(published, c.bias ? ConstView(bias.host_vector()) : ConstView(),
+                                                      mean, std, c.rescale, precision);
       Tensor scratch = host_tensor(
           DType::u8,
           {static_cast<std::int64_t>(backend.patch_embed_scratch(c.batch, c.side, c.patch, c.width, precision)) + 1});

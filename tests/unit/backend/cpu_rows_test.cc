@@ -112,7 +112,9 @@ TEST_P(CpuRows, BoundThreadsComputeTheSame) {
   Matrix a(DType::f32, 64, 600), b(DType::f32, 64, 600);
   x.fill(1), gamma.fill(2), beta.fill(3);
   // On a thread of its own: binding is for life.
-  std::thread([&] { bound->layer_norm({x.view(), gamma.host_vector(), beta.host_vector(), 1e-5F, {a.view(), {}}}); }).join();
+  std::thread([&] {
+    bound->layer_norm({x.view(), gamma.host_vector(), beta.host_vector(), 1e-5F, {a.view(), {}}});
+  }).join();
   cpu->layer_norm({x.view(), gamma.host_vector(), beta.host_vector(), 1e-5F, {b.view(), {}}});
   for (std::int64_t c = 0; c < 600; ++c) EXPECT_EQ(a.got(63, c), b.got(63, c));
 }

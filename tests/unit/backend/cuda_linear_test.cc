@@ -68,8 +68,9 @@ TEST_P(CudaLinear, EveryActivationAndResidual) {
   }
 }
 
-/// Every finite value of fp16 through both of the fused kernels' shapes: a product with the identity leaves it as it
-/// is, so what is stored is the activation alone: within half a step of rounding and a quarter of approximation.
+/// Every finite value of fp16 through both kernels with activations, for few rows and for many: a product with the
+/// identity leaves it as it is, so what is stored is the activation alone: within half a step of rounding and a quarter
+/// of approximation.
 TEST_P(CudaLinear, ActivationOfEveryHalf) {
   if (GetParam() != Precision::fp16) return;  // what the approximations are made for
   constexpr std::int64_t kWidth = 64;
@@ -109,9 +110,10 @@ TEST_P(CudaLinear, ActivationOfEveryHalf) {
 TEST_P(CudaLinear, TuningIsTakenOver) {
   ::setenv("TANDEM_TUNING", "", 1);  // not what is shipped
   const auto all = [&] {
-    compare({96, 64, 128}, ActivationFn::none, Residual::none, type(), true);
-    compare({96, 128, 64}, ActivationFn::none, Residual::apart, residual_type(), true);
-    compare({40, 2048, 64}, ActivationFn::none, Residual::in_place, residual_type(), true);  // splits are tried
+    // Rows of such widths are no multiple of 16 bytes: the kernel of one wave leaves them to cuBLASLt.
+    compare({96, 64, 132}, ActivationFn::none, Residual::none, type(), true);
+    compare({96, 128, 68}, ActivationFn::none, Residual::apart, residual_type(), true);
+    compare({40, 2048, 60}, ActivationFn::none, Residual::in_place, residual_type(), true);  // splits are tried
   };
   cuda = make_cuda_backend(0);
   all();
@@ -128,6 +130,25 @@ TEST_P(CudaLinear, TuningIsTakenOver) {
   EXPECT_EQ(cuda->choices()->file, "some.tuning");
   EXPECT_EQ(cuda->choices()->measured, 3);
   EXPECT_EQ(cuda->choices()->proposed, 0);
+}
+
+/// Few rows: tiles that are cut off on either side, inputs that end within a stage, inputs divided among blocks.
+TEST_P(CudaLinear, ProductsOfOneWave) {
+  for (const Size s : {Size{1, 1024, 264},
+                       {3, 1600, 72},
+                       {10, 3072, 128},
+                       {50, 1536, 200},
+                       {64, 72, 64},
+                       {65, 3000, 96},
+                       {130, 520, 328},
+                       {300, 200, 1000},
+                       {577, 136, 2048}}) {
+    compare(s, ActivationFn::none, Residual::none, type(), true);
+    compare(s, ActivationFn::none, Residual::in_place, residual_type(), true, 8);
+    compare(s, ActivationFn::none, Residual::apart, residual_type(), false);
+    compare(s, ActivationFn::quick_gelu, Residual::none, type(), true, 16);
+    compare(s, ActivationFn::gelu_erf, Residual::apart, type(), true);
+  }
 }
 
 TEST_P(CudaLinear, OddShapesAndStrides) {
