@@ -189,6 +189,7 @@ int MatmulTuner::products_for(float us) const {
 
 cublasLtMatmulAlgo_t MatmulTuner::fastest(const MatmulCall& m, std::vector<cublasLtMatmulAlgo_t> proposed) {
   std::vector<Candidate> candidates;
+  candidates.reserve(proposed.size());
   for (const auto& algo : proposed) candidates.push_back({algo, candidates.size(), false, 0});
   add_splits(m, candidates);
   copy_weight(m);
@@ -227,6 +228,7 @@ cublasLtMatmulAlgo_t MatmulTuner::best_of(const MatmulCall& m, std::vector<Candi
                                           const cublasLtMatmulAlgo_t& reference, int products) {
   std::erase_if(candidates, [](const Candidate& c) { return c.least == kNever; });
   std::vector<Graph> graphs;
+  graphs.reserve(candidates.size());
   for (const Candidate& c : candidates) graphs.push_back(record(m, c.algo, products));
   std::vector<std::vector<float>> times(candidates.size());
   for (int round = 0; round < kRounds; ++round) {

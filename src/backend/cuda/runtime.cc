@@ -43,25 +43,23 @@ void check(cudaError_t result, const char* what) {
 void Health::check(cudaError_t result, const char* what) {
   if (result == cudaSuccess) return;
   static_cast<void>(cudaGetLastError());  // what is not sticky is forgotten with this
-  Error error = error_of(result, what);
   if (is_sticky(result)) {
     const std::lock_guard lock(mutex_);
-    if (!first_) first_ = error;
+    if (!first_) first_ = error_of(result, what);
   }
-  throw error;
+  throw error_of(result, what);
 }
 
 void Health::fail(const std::string& message) {
-  const Error error(Code::device_failure, message);
   // A failure of a library may be the echo of an earlier launch: then that is what happened.
   check(cudaGetLastError(), message.c_str());
-  throw error;
+  throw Error(Code::device_failure, message);
 }
 
 void Health::enter() {
   {
     const std::lock_guard lock(mutex_);
-    if (first_) throw *first_;
+    if (first_) throw Error(*first_);
   }
   check(cudaSetDevice(device_), "selecting the device");
 }
