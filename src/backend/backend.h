@@ -102,6 +102,7 @@ struct LayerNormArgs {
   Operand out;  // activation or residual type [M, D]; may be x itself
   /// Of the products that read `out`: fp32 and tf32 have the same activation type. fp32 where none does.
   Precision precision = Precision::fp32;
+  const PreparedWeight* reader = nullptr;  ///< a hint: what `out` is multiplied with next
 };
 
 /// out = fn(x W^T + bias) + residual.
@@ -112,6 +113,7 @@ struct LinearArgs {
   ActivationFn fn = ActivationFn::none;
   ConstView residual;  // [M, N] of out's type; may be out itself; none: zero
   Operand out;         // [M, N], activation or residual type
+  const PreparedWeight* reader = nullptr;  ///< a hint: what `out` is multiplied with next
 };
 
 /// softmax(q k^T / sqrt(head_dim)) v for every head of every sequence, softmax in float32. Every sequence also attends
@@ -126,6 +128,7 @@ struct AttentionArgs {
   int heads = 0, head_dim = 0;
   bool causal = false;
   Precision precision = Precision::fp32;  ///< of the pass: fp32 and tf32 have the same activation type
+  const PreparedWeight* reader = nullptr;  ///< a hint: what `out` is multiplied with next
 };
 
 /// out[r] = table[ids[r]] + position[positions[r]]

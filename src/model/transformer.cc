@@ -13,12 +13,14 @@ View inside(View memory, std::int64_t element, std::int64_t rows, std::int64_t c
   return {memory.data == nullptr ? nullptr : memory.data + element * size, memory.dtype, {rows, columns}};
 }
 
-void norm(Execution& ex, const TowerConfig& c, const Norm& w, ConstView x, View out) {
-  ex.backend.layer_norm({x, w.gamma.view(), w.beta.view(), c.norm_eps, {out, {}}, ex.precision});
+void norm(Execution& ex, const TowerConfig& c, const Norm& w, ConstView x, View out, const Linear& reader) {
+  ex.backend.layer_norm({x, w.gamma.view(), w.beta.view(), c.norm_eps, {out, {}}, ex.precision, reader.weight.get()});
 }
 
-void linear(Execution& ex, const Linear& w, ConstView x, View out, ActivationFn fn = ActivationFn::none) {
-  ex.backend.linear({x, w.weight.get(), w.bias.view(), fn, {}, {out, {}}});
+void linear(Execution& ex, const Linear& w, ConstView x, View out, ActivationFn fn = ActivationFn::none,
+            const Linear* reader = nullptr) {
+  ex.backend.linear(
+      {x, w.weight.get(), w.bias.view(), fn, {}, {out, {}}, reader != nullptr ? reader->weight.get() : nullptr});
 }
 
 /// x = x + W h + b, summed over the ranks that share W; bias and residual are rank 0's.
@@ -29,12 +31,13 @@ void add_linear(Execution& ex, const Linear& w, ConstView h, View x) {
                      first ? ConstView(w.bias.view()) : ConstView(),
                      ActivationFn::none,
                      first ? ConstView(x) : ConstView(),
-                     {x, {}}});
+                     {x, {}},
+                     nullptr});
   ex.comm.all_reduce_sum(x, ex.backend.stream());
 }
 
 /// As many rows are enough to fill a device: their MLP is computed in one piece.
-constexpr std::int64_t kMlpRows = 8192;
+constexpr std::int64_t kMlpRows = 32768;
 
 /// The MLP's rows at a time where there is room for the middle of `most` rows. Pieces are equal, so that half a batch
 /// is multiplied as a batch of half the size is: by the algorithm that was found fastest for that.
@@ -46,10 +49,11 @@ std::int64_t mlp_piece(std::int64_t rows, std::int64_t most) {
 
 /// The shared prefix attends to itself, every sequence to the prefix and itself.
 void attend(Execution& ex, const TowerConfig& c, ConstView q, ConstView k, ConstView v, const Layout& layout,
-            bool causal, View out) {
+            bool causal, View out, const Linear& reader) {
   const std::int64_t p = layout.prefix, n = layout.own.rows;
   backend::AttentionArgs a;
   a.heads = c.heads / ex.comm.size(), a.head_dim = c.head_dim, a.causal = causal, a.precision = ex.precision;
+  a.reader = reader.weight.get();
   if (p > 0) {
     a.q = q.row_range(0, p), a.k = k.row_range(0, p), a.v = v.row_range(0, p);
     a.queries = a.keys = {1, p, p, nullptr};
@@ -78,12 +82,12 @@ struct Part {
 void mlp(Execution& ex, const TowerConfig& c, const BlockWeights& w, View x, View h, View wide) {
   const std::int64_t rows = x.rows(), columns = Part(ex, c).mlp;
   const std::int64_t piece = mlp_piece(rows, wide.shape.elements() / columns);
-  norm(ex, c, w.ln_2, x, h);  // h = ln_2(x)           [M, D]
+  norm(ex, c, w.ln_2, x, h, w.fc1);  // h = ln_2(x)           [M, D]
   for (std::int64_t first = 0; first < rows; first += piece) {
     const std::int64_t n = std::min(piece, rows - first);
     const View m = inside(wide, 0, n, columns);
-    linear(ex, w.fc1, h.row_range(first, n), m, c.activation);  // m = gelu(W1 h + b1)   [n, F]
-    add_linear(ex, w.fc2, m, x.row_range(first, n));            // x = x + W2 m + b2     [n, D]
+    linear(ex, w.fc1, h.row_range(first, n), m, c.activation, &w.fc2);  // m = gelu(W1 h + b1)   [n, F]
+    add_linear(ex, w.fc2, m, x.row_range(first, n));                    // x = x + W2 m + b2     [n, D]
   }
 }
 
@@ -91,9 +95,10 @@ void block(Execution& ex, const TowerConfig& c, const BlockWeights& w, const Lay
            TowerState& s) {
   const std::int64_t rows = layout.rows(), n = Part(ex, c).columns;
   const View qkv = inside(s.wide, 0, rows, 3 * n), attended = inside(s.h, 0, rows, n);
-  norm(ex, c, w.ln_1, s.x, s.h);  // h = ln_1(x)           [M, D]
-  linear(ex, w.qkv, s.h, qkv);    // q, k, v               [M, 3A], after which h is free for the attended rows
-  attend(ex, c, qkv.column_range(0, n), qkv.column_range(n, n), qkv.column_range(2 * n, n), layout, causal, attended);
+  norm(ex, c, w.ln_1, s.x, s.h, w.qkv);  // h = ln_1(x)           [M, D]
+  linear(ex, w.qkv, s.h, qkv);           // q, k, v               [M, 3A], after which h is free for the attended rows
+  attend(ex, c, qkv.column_range(0, n), qkv.column_range(n, n), qkv.column_range(2 * n, n), layout, causal, attended,
+         w.out);
   add_linear(ex, w.out, attended, s.x);  // x = x + Wo a + bo     [M, D]
   mlp(ex, c, w, s.x, s.h, s.wide);
 }
@@ -106,12 +111,13 @@ void last_block(Execution& ex, const TowerConfig& c, const BlockWeights& w, cons
   // Behind k and v stand the chosen rows, and once q is there, the attended ones. q takes the place of h.
   const View kv = inside(s.wide, 0, rows, 2 * n), q = inside(s.h, 0, count, n);
   const View chosen = inside(s.wide, 2 * rows * n, count, c.width), attended = inside(s.wide, 2 * rows * n, count, n);
-  norm(ex, c, w.ln_1, s.x, s.h);  // h = ln_1(x)           [M, D]
-  linear(ex, w.kv, s.h, kv);      // k, v                  [M, 2A]
+  norm(ex, c, w.ln_1, s.x, s.h, w.kv);  // h = ln_1(x)           [M, D]
+  linear(ex, w.kv, s.h, kv);            // k, v                  [M, 2A]
   ex.backend.select_rows({s.h, layout.pooled, chosen, layout.own.longest});
   linear(ex, w.q, chosen, q);  // q of pooled rows      [B, A]
   backend::AttentionArgs a;
   a.heads = part.heads, a.head_dim = c.head_dim, a.precision = ex.precision;
+  a.reader = w.out.weight.get();
   if (p > 0) a.prefix_k = kv.column_range(0, n).row_range(0, p), a.prefix_v = kv.column_range(n, n).row_range(0, p);
   a.q = q, a.k = kv.column_range(0, n).row_range(p, rows - p), a.v = kv.column_range(n, n).row_range(p, rows - p);
   a.queries = {count, 1, count, nullptr}, a.keys = layout.own;

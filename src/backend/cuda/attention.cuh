@@ -19,6 +19,7 @@ struct AttentionCall {
   float scale;  // log2(e) / sqrt(head_dim): weights are 2^(scale (s - max))
   bool causal;
   bool tf32;  // round what is written
+  Ahead ahead;
 };
 
 /// Scores times this are the exponents of two: log2(e) / sqrt(head_dim).
@@ -27,7 +28,7 @@ inline float exponent_scale(int head_dim) {
 }
 
 template <class T>
-AttentionCall<T> call_of(const AttentionArgs& a, int tile_rows) {
+AttentionCall<T> call_of(const AttentionArgs& a, int tile_rows, const Ahead& ahead) {
   AttentionCall<T> c;
   c.q = a.q.as<T>(), c.k = a.k.as<T>(), c.v = a.v.as<T>(), c.out = a.out.as<T>();
   c.prefix_k = a.prefix_k.as<T>(), c.prefix_v = a.prefix_v.as<T>();
@@ -40,7 +41,7 @@ AttentionCall<T> call_of(const AttentionArgs& a, int tile_rows) {
   c.head_dim = a.head_dim;
   c.tiles = (c.query_longest + tile_rows - 1) / tile_rows;
   c.scale = exponent_scale(a.head_dim);
-  c.causal = a.causal, c.tf32 = a.precision == Precision::tf32;
+  c.causal = a.causal, c.tf32 = a.precision == Precision::tf32, c.ahead = ahead;
   return c;
 }
 
@@ -56,8 +57,8 @@ cudaError_t launch_shared(void (*kernel)(Parameters...), dim3 grid, int threads,
 /// A block for every tile of queries of every head.
 template <class T>
 cudaError_t launch_tiles(void (*kernel)(AttentionCall<T>), const AttentionArgs& a, int tile_rows, int threads,
-                         int shared, Queue queue) {
-  const auto c = call_of<T>(a, tile_rows);
+                         int shared, const Ahead& ahead, Queue queue) {
+  const auto c = call_of<T>(a, tile_rows, ahead);
   const dim3 grid(static_cast<unsigned>(c.tiles * a.queries.count), static_cast<unsigned>(a.heads));
   return launch_shared(kernel, grid, threads, shared, queue, c);
 }

@@ -76,6 +76,7 @@ __device__ inline void fetch(T* to, const AttentionCall<T>& c, const T* rows, st
 /// kDim >= head_dim is a multiple of 16; what lies between is zero.
 template <class T, int kDim>
 __global__ void __launch_bounds__(kThreads, kDim <= 80 ? 4 : 2) attention_mma_kernel(const AttentionCall<T> c) {
+  fetch_ahead(c.ahead);
   wait_for_previous();
   let_next_begin();
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
@@ -227,25 +228,25 @@ __global__ void __launch_bounds__(kThreads, kDim <= 80 ? 4 : 2) attention_mma_ke
 }
 
 template <class T, int kDim>
-cudaError_t launch(const AttentionArgs& a, Queue queue) {
-  return launch_tiles(attention_mma_kernel<T, kDim>, a, kRows, kThreads, kShared<kDim>, queue);
+cudaError_t launch(const AttentionArgs& a, const Ahead& ahead, Queue queue) {
+  return launch_tiles(attention_mma_kernel<T, kDim>, a, kRows, kThreads, kShared<kDim>, ahead, queue);
 }
 
 template <class T>
-cudaError_t launch_for_head(const AttentionArgs& a, Queue queue) {
-  if (a.head_dim <= 32) return launch<T, 32>(a, queue);
-  if (a.head_dim <= 64) return launch<T, 64>(a, queue);
-  if (a.head_dim <= 80) return launch<T, 80>(a, queue);
-  if (a.head_dim <= 96) return launch<T, 96>(a, queue);
-  if (a.head_dim <= 112) return launch<T, 112>(a, queue);
-  return launch<T, 128>(a, queue);
+cudaError_t launch_for_head(const AttentionArgs& a, const Ahead& ahead, Queue queue) {
+  if (a.head_dim <= 32) return launch<T, 32>(a, ahead, queue);
+  if (a.head_dim <= 64) return launch<T, 64>(a, ahead, queue);
+  if (a.head_dim <= 80) return launch<T, 80>(a, ahead, queue);
+  if (a.head_dim <= 96) return launch<T, 96>(a, ahead, queue);
+  if (a.head_dim <= 112) return launch<T, 112>(a, ahead, queue);
+  return launch<T, 128>(a, ahead, queue);
 }
 
 }  // namespace
 
-cudaError_t attention_mma(const AttentionArgs& a, Queue queue) {
-  if (a.q.dtype == DType::f16) return launch_for_head<__half>(a, queue);
-  if (a.q.dtype == DType::bf16) return launch_for_head<__nv_bfloat16>(a, queue);
+cudaError_t attention_mma(const AttentionArgs& a, const Ahead& ahead, Queue queue) {
+  if (a.q.dtype == DType::f16) return launch_for_head<__half>(a, ahead, queue);
+  if (a.q.dtype == DType::bf16) return launch_for_head<__nv_bfloat16>(a, ahead, queue);
   return cudaErrorInvalidValue;
 }
 

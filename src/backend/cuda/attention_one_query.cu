@@ -16,6 +16,7 @@ constexpr int kAhead = 4;  // keys whose loads are in flight together
 
 template <class T, int kGroup, int kThreads>
 __global__ void __launch_bounds__(kThreads) attention_one_query_kernel(const AttentionCall<T> c) {
+  fetch_ahead(c.ahead);
   wait_for_previous();
   let_next_begin();
   constexpr int kGroups = kThreads / kGroup, kWarps = kThreads / 32;
@@ -104,19 +105,19 @@ __global__ void __launch_bounds__(kThreads) attention_one_query_kernel(const Att
 constexpr std::int64_t kFewHeads = 264;
 
 template <class T, int kGroup>
-cudaError_t launch(const AttentionArgs& a, Queue queue) {
+cudaError_t launch(const AttentionArgs& a, const Ahead& ahead, Queue queue) {
   const dim3 grid(static_cast<unsigned>(a.queries.count), static_cast<unsigned>(a.heads));
   const bool few = a.queries.count * a.heads < kFewHeads && a.keys.longest > 128;
-  return few ? launch_kernel(attention_one_query_kernel<T, kGroup, 512>, grid, 512, queue, call_of<T>(a, 1))
-             : launch_kernel(attention_one_query_kernel<T, kGroup, 128>, grid, 128, queue, call_of<T>(a, 1));
+  return few ? launch_kernel(attention_one_query_kernel<T, kGroup, 512>, grid, 512, queue, call_of<T>(a, 1, ahead))
+             : launch_kernel(attention_one_query_kernel<T, kGroup, 128>, grid, 128, queue, call_of<T>(a, 1, ahead));
 }
 
 }  // namespace
 
-cudaError_t attention_one_query(const AttentionArgs& a, Queue queue) {
+cudaError_t attention_one_query(const AttentionArgs& a, const Ahead& ahead, Queue queue) {
   return with_type(a.q.dtype, [&](auto t) {
     using T = decltype(t);
-    return a.head_dim <= 64 ? launch<T, 8>(a, queue) : launch<T, 16>(a, queue);
+    return a.head_dim <= 64 ? launch<T, 8>(a, ahead, queue) : launch<T, 16>(a, ahead, queue);
   });
 }
 

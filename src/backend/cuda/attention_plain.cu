@@ -25,6 +25,7 @@ constexpr int kShared = ((kQueries + kKeys) * kPitch<kDim> + kQueries * kPitchP)
 /// kDim >= head_dim is a multiple of 32; what lies between is zero.
 template <class T, int kDim>
 __global__ void __launch_bounds__(kThreads) attention_plain_kernel(const AttentionCall<T> c) {
+  fetch_ahead(c.ahead);
   wait_for_previous();
   let_next_begin();
   extern __shared__ float shared[];
@@ -147,19 +148,19 @@ __global__ void __launch_bounds__(kThreads) attention_plain_kernel(const Attenti
 }
 
 template <class T, int kDim>
-cudaError_t launch(const AttentionArgs& a, Queue queue) {
-  return launch_tiles(attention_plain_kernel<T, kDim>, a, kQueries, kThreads, kShared<kDim>, queue);
+cudaError_t launch(const AttentionArgs& a, const Ahead& ahead, Queue queue) {
+  return launch_tiles(attention_plain_kernel<T, kDim>, a, kQueries, kThreads, kShared<kDim>, ahead, queue);
 }
 
 }  // namespace
 
-cudaError_t attention_plain(const AttentionArgs& a, Queue queue) {
+cudaError_t attention_plain(const AttentionArgs& a, const Ahead& ahead, Queue queue) {
   return with_type(a.q.dtype, [&](auto t) {
     using T = decltype(t);
-    if (a.head_dim <= 32) return launch<T, 32>(a, queue);
-    if (a.head_dim <= 64) return launch<T, 64>(a, queue);
-    if (a.head_dim <= 96) return launch<T, 96>(a, queue);
-    return launch<T, 128>(a, queue);
+    if (a.head_dim <= 32) return launch<T, 32>(a, ahead, queue);
+    if (a.head_dim <= 64) return launch<T, 64>(a, ahead, queue);
+    if (a.head_dim <= 96) return launch<T, 96>(a, ahead, queue);
+    return launch<T, 128>(a, ahead, queue);
   });
 }
 

@@ -41,7 +41,7 @@ __device__ inline void multiply(float (&d)[4], const std::uint32_t (&a)[4], floa
       "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
       "%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(__float_as_uint(b0)), "r"(__float_as_uint(b1)));
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(to_tf32(b0)), "r"(to_tf32(b1)));
 }
 
 /// Rows [begin, begin + kKeys) of the sequence's keys or values; zeros from `end` on, and beyond the head.
@@ -64,6 +64,7 @@ __device__ inline void fetch(float* to, const AttentionCall<float>& c, const flo
 /// kDim >= head_dim is a multiple of 16; a warp takes kTiles * 16 queries.
 template <int kDim, int kTiles>
 __global__ void __launch_bounds__(kThreads) attention_tf32_kernel(const AttentionCall<float> c) {
+  fetch_ahead(c.ahead);
   wait_for_previous();
   let_next_begin();
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
@@ -205,23 +206,23 @@ __global__ void __launch_bounds__(kThreads) attention_tf32_kernel(const Attentio
 }
 
 template <int kDim, int kTiles>
-cudaError_t launch(const AttentionArgs& a, Queue queue) {
-  return launch_tiles(attention_tf32_kernel<kDim, kTiles>, a, 64 * kTiles, kThreads, kShared<kDim>, queue);
+cudaError_t launch(const AttentionArgs& a, const Ahead& ahead, Queue queue) {
+  return launch_tiles(attention_tf32_kernel<kDim, kTiles>, a, 64 * kTiles, kThreads, kShared<kDim>, ahead, queue);
 }
 
 }  // namespace
 
-cudaError_t attention_tf32(const AttentionArgs& a, Queue queue) {
+cudaError_t attention_tf32(const AttentionArgs& a, const Ahead& ahead, Queue queue) {
   if (a.q.dtype != DType::f32) return cudaErrorInvalidValue;
   if (a.head_dim <= 64) {
     // Short sequences would leave half of the larger tiles empty.
     const bool small = a.queries.longest <= 64;
-    if (a.head_dim <= 32) return small ? launch<32, 1>(a, queue) : launch<32, 2>(a, queue);
-    return small ? launch<64, 1>(a, queue) : launch<64, 2>(a, queue);
+    if (a.head_dim <= 32) return small ? launch<32, 1>(a, ahead, queue) : launch<32, 2>(a, ahead, queue);
+    return small ? launch<64, 1>(a, ahead, queue) : launch<64, 2>(a, ahead, queue);
   }
-  if (a.head_dim <= 80) return launch<80, 1>(a, queue);
-  if (a.head_dim <= 112) return launch<112, 1>(a, queue);
-  return launch<128, 1>(a, queue);
+  if (a.head_dim <= 80) return launch<80, 1>(a, ahead, queue);
+  if (a.head_dim <= 112) return launch<112, 1>(a, ahead, queue);
+  return launch<128, 1>(a, ahead, queue);
 }
 
 }  // namespace tandem::backend::cuda

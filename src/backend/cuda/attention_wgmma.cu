@@ -239,6 +239,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
+  fetch_ahead(c.ahead);
   __syncthreads();
   wait_for_previous();
   let_next_begin();
@@ -322,7 +323,7 @@ bool describe(ConstView m, std::int64_t sequences, std::int64_t length, CUtensor
 }
 
 template <class T, int kDim, int kTail>
-cudaError_t launch(const AttentionArgs& a, int processors, Queue queue) {
+cudaError_t launch(const AttentionArgs& a, int processors, const Ahead& ahead, Queue queue) {
   CUtensorMap keys, values;
   const std::int64_t length = a.keys.longest, sequences = a.keys.count;
   if (!describe<T, kDim>(a.k, sequences, length, keys) || !describe<T, kDim>(a.v, sequences, length, values)) {
@@ -332,7 +333,7 @@ cudaError_t launch(const AttentionArgs& a, int processors, Queue queue) {
   c.q = a.q.data, c.out = a.out.data, c.ldq = a.q.stride, c.ldo = a.out.stride;
   c.length = static_cast<std::int32_t>(length), c.heads = a.heads;
   c.query_tiles = (c.length + kQueries - 1) / kQueries, c.key_tiles = (c.length + kTile - 1) / kTile;
-  c.scale = exponent_scale(a.head_dim);
+  c.scale = exponent_scale(a.head_dim), c.ahead = ahead;
   // Few heads are divided among blocks; and a head that is longer than the ring stays only while every warpgroup has no
   // more than one tile of queries.
   const std::int64_t heads = sequences * a.heads, most = (c.query_tiles + kConsumers - 1) / kConsumers;
@@ -345,17 +346,17 @@ cudaError_t launch(const AttentionArgs& a, int processors, Queue queue) {
 }
 
 template <class T, int kDim>
-cudaError_t launch_for_tail(const AttentionArgs& a, int processors, Queue queue) {
+cudaError_t launch_for_tail(const AttentionArgs& a, int processors, const Ahead& ahead, Queue queue) {
   const std::int64_t tail = (a.keys.longest - 1) % kTile + 1;
-  if (tail <= 16) return launch<T, kDim, 16>(a, processors, queue);
-  if (tail <= 80) return launch<T, kDim, 80>(a, processors, queue);
-  return launch<T, kDim, kTile>(a, processors, queue);
+  if (tail <= 16) return launch<T, kDim, 16>(a, processors, ahead, queue);
+  if (tail <= 80) return launch<T, kDim, 80>(a, processors, ahead, queue);
+  return launch<T, kDim, kTile>(a, processors, ahead, queue);
 }
 
 template <class T>
-cudaError_t launch_for_head(const AttentionArgs& a, int processors, Queue queue) {
-  if (a.head_dim == 64) return launch_for_tail<T, 64>(a, processors, queue);
-  return launch_for_tail<T, 80>(a, processors, queue);
+cudaError_t launch_for_head(const AttentionArgs& a, int processors, const Ahead& ahead, Queue queue) {
+  if (a.head_dim == 64) return launch_for_tail<T, 64>(a, processors, ahead, queue);
+  return launch_for_tail<T, 80>(a, processors, ahead, queue);
 }
 
 }  // namespace
@@ -368,9 +369,9 @@ bool wgmma_fits(const AttentionArgs& a) {
          a.keys.count * a.heads * a.queries.longest < std::int64_t{1} << 31;
 }
 
-cudaError_t attention_wgmma(const AttentionArgs& a, int processors, Queue queue) {
-  if (a.q.dtype == DType::f16) return launch_for_head<__half>(a, processors, queue);
-  if (a.q.dtype == DType::bf16) return launch_for_head<__nv_bfloat16>(a, processors, queue);
+cudaError_t attention_wgmma(const AttentionArgs& a, int processors, const Ahead& ahead, Queue queue) {
+  if (a.q.dtype == DType::f16) return launch_for_head<__half>(a, processors, ahead, queue);
+  if (a.q.dtype == DType::bf16) return launch_for_head<__nv_bfloat16>(a, processors, ahead, queue);
   return cudaErrorInvalidValue;
 }
 

@@ -29,6 +29,7 @@ struct WgmmaCall {
   std::int64_t ldq, ldo;
   std::int32_t length, heads, parts, query_tiles, key_tiles, items;
   float scale;  // log2(e) / sqrt(head_dim)
+  Ahead ahead;
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)

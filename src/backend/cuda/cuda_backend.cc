@@ -231,7 +231,7 @@ class CudaBackend final : public Backend {
   void layer_norm(const LayerNormArgs& a) override {
     check(a);
     health_.enter();
-    launched(cuda::layer_norm(a, queue_), "layer_norm");
+    launched(cuda::layer_norm(a, ahead(a.reader, a.x.rows()), queue_), "layer_norm");
   }
 
   void linear(const LinearArgs& a) override {
@@ -242,7 +242,7 @@ class CudaBackend final : public Backend {
       OneWaveCall w;
       w.x = m.x, w.rows = m.rows, w.ldx = m.ldx, w.weight = m.weight, w.outputs = m.outputs, w.inputs = m.inputs;
       w.ldw = m.ldw, w.in = m.in, w.bias = a.bias.as<float>(), w.residual = m.residual, w.ldr = m.ldr;
-      w.out = m.out, w.ldo = m.ldo, w.type = m.type, w.fn = a.fn;
+      w.out = m.out, w.ldo = m.ldo, w.type = m.type, w.fn = a.fn, w.ahead = ahead(a.reader, m.rows);
       return launched(one_wave_product(w, *plan, queue_), "linear");
     }
     if (a.fn == ActivationFn::none) return matmul_.run(m);
@@ -278,8 +278,10 @@ class CudaBackend final : public Backend {
                   cat("attention heads of ", a.head_dim, " elements are not computed on a GPU, only ", kLargestHead,
                       " or fewer: use --device cpu"));
     }
-    launched(cuda::attention(
-                 a, {device_.major >= 8, a.precision == Precision::tf32, warpgroups_, device_.multiprocessors}, queue_),
+    launched(cuda::attention(a,
+                             {device_.major >= 8, a.precision == Precision::tf32, warpgroups_, device_.multiprocessors,
+                              ahead(a.reader, a.queries.rows)},
+                             queue_),
              "attention");
   }
 
@@ -352,6 +354,14 @@ class CudaBackend final : public Backend {
     if (a.bias) m.bias = vector_as(m.type, a.bias.as<float>(), w.outputs());
     if (a.residual) m.residual = a.residual.data, m.ldr = a.residual.stride;
     return m;
+  }
+
+  /// The weight that is read next, where a pass is so small that it waits for memory more than it computes.
+  Ahead ahead(const PreparedWeight* reader, std::int64_t rows) const {
+    constexpr std::int64_t kFewRows = 2048;
+    if (!queue_.overlap || reader == nullptr || rows > kFewRows) return {};
+    const CudaWeight& w = stored(reader);
+    return {w.data(), static_cast<std::uint32_t>(std::min<std::size_t>(w.bytes() / 128, 1U << 20))};
   }
 
   static bool aligned(const void* p, std::int64_t stride) {

@@ -15,6 +15,13 @@ struct Queue {
   bool overlap = false;
 };
 
+/// Memory that a kernel soon to come reads and nobody writes, brought into the second-level cache beside a kernel's own
+/// work.
+struct Ahead {
+  const std::byte* data = nullptr;
+  std::uint32_t lines = 0;  ///< of 128 bytes
+};
+
 /// to[i] = from[i] between f32, f16 and bf16.
 cudaError_t convert_elements(const void* from, DType from_type, void* to, DType to_type, std::int64_t elements,
                              cudaStream_t stream);
@@ -23,7 +30,7 @@ cudaError_t convert_elements(const void* from, DType from_type, void* to, DType 
 /// of one sign in every weight.
 cudaError_t round_to_tf32(float* x, std::int64_t elements, cudaStream_t stream);
 
-cudaError_t layer_norm(const LayerNormArgs& args, Queue queue);
+cudaError_t layer_norm(const LayerNormArgs& args, const Ahead& ahead, Queue queue);
 
 /// out = fn(x) + residual, elementwise; x, residual (null: none) and out of one type, out may be x.
 struct ActivateCall {
@@ -71,17 +78,18 @@ struct AttentionDevice {
   bool tf32 = false;          ///< float32 values may be rounded to tf32
   bool warpgroups = false;    ///< wgmma and the tensor memory accelerator, of compute capability 9.0 alone
   int processors = 1;         ///< multiprocessors
+  Ahead ahead = {};
 };
 inline constexpr int kLargestHead = 128;
 /// Chooses among the kernels below.
 cudaError_t attention(const AttentionArgs& args, const AttentionDevice& device, Queue queue);
-cudaError_t attention_plain(const AttentionArgs& args, Queue queue);
-cudaError_t attention_one_query(const AttentionArgs& args, Queue queue);
-cudaError_t attention_tf32(const AttentionArgs& args, Queue queue);
-cudaError_t attention_mma(const AttentionArgs& args, Queue queue);
+cudaError_t attention_plain(const AttentionArgs& args, const Ahead& ahead, Queue queue);
+cudaError_t attention_one_query(const AttentionArgs& args, const Ahead& ahead, Queue queue);
+cudaError_t attention_tf32(const AttentionArgs& args, const Ahead& ahead, Queue queue);
+cudaError_t attention_mma(const AttentionArgs& args, const Ahead& ahead, Queue queue);
 /// Sequences of one length beyond 64 rows, 16-bit heads of 64 or 80 elements, no mask and no prefix.
 bool wgmma_fits(const AttentionArgs& args);
-cudaError_t attention_wgmma(const AttentionArgs& args, int processors, Queue queue);
+cudaError_t attention_wgmma(const AttentionArgs& args, int processors, const Ahead& ahead, Queue queue);
 
 /// Whether this library holds code for the device that is current.
 cudaError_t runs_here();

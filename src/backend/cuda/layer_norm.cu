@@ -21,11 +21,20 @@ struct Call {
   int width;
   float eps;
   bool tf32;  ///< round what is written
+  Ahead ahead;
 };
 
 /// kUnits * 256 >= width, a multiple of 8; rows begin at multiples of 16 bytes.
 template <class In, class Out, int kUnits>
 __global__ void __launch_bounds__(kWarps * 32) norm_in_registers(const Call<In, Out> c) {
+  fetch_ahead(c.ahead);
+  if (c.ahead.lines > 0) {
+    // One row after the other these come from memory that is far away.
+    const unsigned at = threadIdx.x * 32;
+    for (unsigned i = at; i < static_cast<unsigned>(c.width); i += kWarps * 32 * 32) {
+      fetch_line(c.gamma + i), fetch_line(c.beta + i);
+    }
+  }
   wait_for_previous();
   let_next_begin();
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
@@ -115,7 +124,7 @@ cudaError_t launch(const Call<In, Out>& c, bool vectors, Queue queue) {
 
 }  // namespace
 
-cudaError_t layer_norm(const LayerNormArgs& a, Queue queue) {
+cudaError_t layer_norm(const LayerNormArgs& a, const Ahead& ahead, Queue queue) {
   if (a.x.rows() == 0) return cudaSuccess;
   const bool vectors = vectors_fit(a.x) && vectors_fit(a.out.view) && vectors_fit(a.gamma) && vectors_fit(a.beta);
   return with_type(a.x.dtype, [&](auto in) {
@@ -135,7 +144,8 @@ cudaError_t layer_norm(const LayerNormArgs& a, Queue queue) {
                               a.x.rows(),
                               static_cast<int>(a.x.columns()),
                               a.eps,
-                              a.precision == Precision::tf32};
+                              a.precision == Precision::tf32,
+                              ahead};
         return launch<In, Out>(c, vectors, queue);
       }
     });

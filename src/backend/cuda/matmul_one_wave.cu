@@ -45,6 +45,7 @@ struct Work {
   float alpha;
   ActivationFn fn;
   bool wide;  // out and residual are float32
+  Ahead ahead;
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -195,6 +196,7 @@ __global__ void __launch_bounds__(Tile<kRows, kColumns>::kThreads, 1)
   }
   __syncthreads();
   let_next_begin();
+  fetch_ahead(c.ahead);
   const int first = c.steps * part / parts, steps = c.steps * (part + 1) / parts - first;
   const int row0 = static_cast<int>(blockIdx.x) * kRows, column0 = static_cast<int>(blockIdx.y) * kColumns;
 
@@ -328,7 +330,7 @@ cudaError_t run(const OneWaveCall& c, const OneWavePlan& plan, Queue queue) {
   w.bias = c.bias, w.residual = c.residual, w.out = c.out, w.ldr = c.ldr, w.ldo = c.ldo;
   w.rows = static_cast<std::int32_t>(c.rows), w.outputs = static_cast<std::int32_t>(c.outputs);
   w.steps = static_cast<std::int32_t>((c.inputs + kDepth - 1) / kDepth);
-  w.alpha = c.alpha, w.fn = c.fn, w.wide = c.type == DType::f32;
+  w.alpha = c.alpha, w.fn = c.fn, w.wide = c.type == DType::f32, w.ahead = c.ahead;
   const auto kernel = one_wave_kernel<T, kRows, kColumns>;
   const cudaError_t allowed = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kMemory);
   if (allowed != cudaSuccess) return allowed;

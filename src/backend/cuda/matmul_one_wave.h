@@ -23,6 +23,7 @@ struct OneWaveCall {
   DType type = DType::f16;  // of out: x's, or f32
   float alpha = 1;
   ActivationFn fn = ActivationFn::none;  // or quick_gelu, gelu_erf
+  Ahead ahead;
 };
 
 /// How a product is divided: a block computes `rows` x `columns` of the result, from one of `parts` of the inputs.

@@ -21,6 +21,20 @@ __device__ __forceinline__ void let_next_begin() {
 #endif
 }
 
+/// 128 bytes into the second-level cache.
+__device__ __forceinline__ void fetch_line(const void* p) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
+/// Every thread of the grid calls it, before wait_for_previous().
+__device__ __forceinline__ void fetch_ahead(const Ahead& ahead) {
+  const unsigned block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
+  const unsigned threads = gridDim.x * gridDim.y * gridDim.z * blockDim.x;
+  for (unsigned i = block * blockDim.x + threadIdx.x; i < ahead.lines; i += threads) {
+    fetch_line(ahead.data + static_cast<std::size_t>(i) * 128);
+  }
+}
+
 /// Launches a kernel that calls wait_for_previous(), in clusters of `cluster` blocks.
 template <class... Parameters, class... Arguments>
 cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 grid, int threads, int shared, Queue queue, dim3 cluster,
