@@ -51,6 +51,11 @@ class Gates {
     std::unique_lock lock(mutex_);
     return changed_.wait_for(lock, std::chrono::seconds(30), [&] { return under_way_[image ? 1 : 0] == count; });
   }
+  /// The same for at least one.
+  bool under_way(bool image) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(30), [&] { return under_way_[image ? 1 : 0] > 0; });
+  }
   int made() {
     const std::lock_guard lock(mutex_);
     return made_;

@@ -9,6 +9,7 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <variant>
 #include <vector>
 
 #include "engine/context_impl.h"
@@ -57,7 +58,18 @@ class GatedEngine : public testing::Test {
     for (std::size_t i = first; i < first + count; ++i) r.texts.push_back(texts_[i]);
     return r;
   }
-  void expect_right(const Response& r, std::size_t first = 0) const {
+  /// A response, or why there is none: without an exception that two threads would hold.
+  using Outcome = std::variant<Response, ItemError>;
+  static std::future<Outcome> ask(Engine& engine, Request request) {
+    auto promise = std::make_shared<std::promise<Outcome>>();
+    auto future = promise->get_future();
+    engine.submit(std::move(request), [promise](Outcome outcome) { promise->set_value(std::move(outcome)); });
+    return future;
+  }
+  void expect_right(const Outcome& outcome, std::size_t first = 0) const {
+    const auto* error = std::get_if<ItemError>(&outcome);
+    ASSERT_EQ(error, nullptr) << error->message;
+    const Response& r = std::get<Response>(outcome);
     for (std::size_t i = 0; i < r.images.size(); ++i) expect_same(r.images[i], want_images_[first + i]);
     for (std::size_t i = 0; i < r.texts.size(); ++i) expect_same(r.texts[i], want_texts_[first + i]);
   }
@@ -66,21 +78,19 @@ class GatedEngine : public testing::Test {
     EXPECT_EQ(got.values, want.values);
   }
   /// Whether an answer is there within half a minute.
-  static bool arrives(const std::future<Response>& answer) {
+  static bool arrives(const std::future<Outcome>& answer) {
     return answer.wait_for(std::chrono::seconds(30)) == std::future_status::ready;
   }
-  static bool waits(const std::future<Response>& answer) {
+  static bool waits(const std::future<Outcome>& answer) {
     return answer.wait_for(std::chrono::milliseconds(20)) != std::future_status::ready;
   }
   /// The error of an answer: the request's, or its first item's.
-  static ItemError error_of(std::future<Response>& answer) {
-    try {
-      const Response r = answer.get();
-      for (const auto* items : {&r.images, &r.texts}) {
-        if (!items->empty() && items->front().error) return *items->front().error;
-      }
-    } catch (const Error& error) {
-      return {error.code(), error.what()};
+  static ItemError error_of(std::future<Outcome>& answer) {
+    const Outcome outcome = answer.get();
+    if (const auto* error = std::get_if<ItemError>(&outcome)) return *error;
+    const Response& r = std::get<Response>(outcome);
+    for (const auto* items : {&r.images, &r.texts}) {
+      if (!items->empty() && items->front().error) return *items->front().error;
     }
     return {Code::internal, "no error"};
   }

@@ -14,7 +14,7 @@ class Replacing : public engine::test::GatedEngine {
   Replacing() { context_.impl().replace_after.assign(3, milliseconds(1)); }
   void break_text_pass(Engine& engine) {
     gates_.fail(false, broken_);
-    auto answer = engine.submit(texts(0, 1));
+    auto answer = ask(engine, texts(0, 1));
     EXPECT_EQ(error_of(answer).code, Code::device_failure);
   }
   static bool is(const Engine& engine, int working, int replacing) {
@@ -33,7 +33,7 @@ TEST_F(Replacing, AReplicaWhoseDeviceFailedIsMadeAnew) {
     break_text_pass(engine);
     auto both = images();
     both.texts = texts().texts;
-    auto answer = engine.submit(both);
+    auto answer = ask(engine, both);
     ASSERT_TRUE(arrives(answer));
     expect_right(answer.get());
     EXPECT_TRUE(is(engine, 1, 0));
@@ -57,7 +57,7 @@ TEST_F(Replacing, MeanwhileTheOthersWork) {
   for (int i = 0; i < 3; ++i) {
     auto both = images();
     both.texts = texts().texts;
-    auto answer = engine.submit(both);
+    auto answer = ask(engine, both);
     ASSERT_TRUE(arrives(answer));
     expect_right(answer.get());
   }
@@ -76,20 +76,20 @@ TEST_F(Replacing, WithNoneLeftRequestsWaitUpToTheirDeadline) {
   break_text_pass(engine);
   ASSERT_TRUE(eventually([&] { return is(engine, 0, 1); }));
   EXPECT_FALSE(engine.healthy());
-  auto patient = engine.submit(images(0, 4));
+  auto patient = ask(engine, images(0, 4));
   Request hasty = texts(0, 2), gone = texts(2, 2);
   hasty.deadline = std::chrono::steady_clock::now() + milliseconds(50);
   gone.cancel = std::make_shared<std::atomic<bool>>(false);
-  auto late = engine.submit(hasty), withdrawn = engine.submit(gone);
+  auto late = ask(engine, hasty), withdrawn = ask(engine, gone);
   *gone.cancel = true;
   ASSERT_TRUE(arrives(late) && arrives(withdrawn));
   EXPECT_EQ(error_of(late).code, Code::deadline_exceeded);
   EXPECT_EQ(error_of(withdrawn).code, Code::cancelled);
   EXPECT_TRUE(waits(patient));
   EXPECT_EQ(engine.queued(), 4U);
-  auto filled = engine.submit(texts());
+  auto filled = ask(engine, texts());
   try {
-    engine.submit(images(0, 1));
+    ask(engine, images(0, 1));
     FAIL() << "the queue has no bound";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Code::overloaded);
@@ -105,7 +105,7 @@ TEST_F(Replacing, WhereEveryTryFailsEverythingIsAnsweredSo) {
   gates_.let_make(false);
   break_text_pass(engine);
   ASSERT_TRUE(eventually([&] { return is(engine, 0, 1); }));
-  auto first = engine.submit(images()), second = engine.submit(texts());
+  auto first = ask(engine, images()), second = ask(engine, texts());
   gates_.fail_making(1000);
   gates_.let_make(true);
   ASSERT_TRUE(arrives(first) && arrives(second));
@@ -121,7 +121,7 @@ TEST_F(Replacing, WhereEveryTryFailsEverythingIsAnsweredSo) {
   EXPECT_EQ(engine.queued(), 0U);
   EXPECT_EQ(context_.memory_used(), 0U);
   try {
-    engine.submit(texts());
+    ask(engine, texts());
     FAIL() << "a request is accepted that nobody will compute";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Code::device_failure);
@@ -132,7 +132,7 @@ TEST_F(Replacing, ALaterTryMaySucceed) {
   Engine engine(context_, options(4));
   gates_.fail_making(2);
   break_text_pass(engine);
-  auto answer = engine.submit(images());
+  auto answer = ask(engine, images());
   ASSERT_TRUE(arrives(answer));
   expect_right(answer.get());
   EXPECT_TRUE(eventually([&] { return was_said("try 2 of 3: the device does not open"); }));
@@ -144,12 +144,12 @@ TEST_F(Replacing, OneThatNeverComputesABatchIsGivenUp) {
   Engine engine(context_, options(2));
   gates_.fail(false, broken_, 1000);
   gates_.fail(true, broken_, 1000);
-  auto answer = engine.submit(images());
+  auto answer = ask(engine, images());
   ASSERT_TRUE(arrives(answer));
   EXPECT_EQ(error_of(answer).code, Code::device_failure);
   while (true) {
     try {
-      auto next = engine.submit(texts(0, 1));
+      auto next = ask(engine, texts(0, 1));
       ASSERT_TRUE(arrives(next));
       EXPECT_EQ(error_of(next).code, Code::device_failure);
     } catch (const Error&) {
@@ -167,7 +167,7 @@ TEST_F(Replacing, TheLastOfTwoThatIsGivenUpEndsIt) {
   ASSERT_TRUE(eventually([&] { return is(engine, 1, 1); }));
   break_text_pass(engine);
   ASSERT_TRUE(eventually([&] { return is(engine, 0, 2); }));
-  auto answer = engine.submit(images());
+  auto answer = ask(engine, images());
   EXPECT_TRUE(waits(answer));
   gates_.fail_making(1000);
   gates_.let_make(true);
@@ -181,7 +181,7 @@ TEST_F(Replacing, ShuttingDownDoesNotWaitForATry) {
   auto engine = std::make_unique<Engine>(context_, options(2));
   break_text_pass(*engine);
   ASSERT_TRUE(eventually([&] { return is(*engine, 0, 1); }));
-  auto answer = engine->submit(images());
+  auto answer = ask(*engine, images());
   engine.reset();
   ASSERT_TRUE(arrives(answer));
   EXPECT_EQ(error_of(answer).code, Code::unavailable);
@@ -191,11 +191,11 @@ TEST_F(Replacing, APassThatRunsOutOfMemoryIsComputedInSmallerOnes) {
   Engine engine(context_, options(static_cast<int>(kItems)));
   const std::int64_t image_rows = [&] {
     gates_.largest_pass();
-    expect_right(engine.submit(images(0, 1)).get());
+    expect_right(ask(engine, images(0, 1)).get());
     return gates_.largest_pass();
   }();
   gates_.set_most_rows(3 * image_rows + 1);
-  auto answer = engine.submit(images());
+  auto answer = ask(engine, images());
   ASSERT_TRUE(arrives(answer));
   expect_right(answer.get());
   EXPECT_EQ(gates_.largest_pass(), 3 * image_rows);
@@ -203,14 +203,14 @@ TEST_F(Replacing, APassThatRunsOutOfMemoryIsComputedInSmallerOnes) {
   EXPECT_TRUE(was_said("a pass of 6 ran out of memory, passes of 3 are tried"));
   EXPECT_FALSE(was_said("a pass of 3 ran out"));
   gates_.set_most_rows(16);  // four texts that differ in three tokens each
-  auto said = engine.submit(texts());
+  auto said = ask(engine, texts());
   ASSERT_TRUE(arrives(said));
   expect_right(said.get());
   EXPECT_TRUE(engine.healthy());
   // One that does not fit alone has its error, and nobody else.
-  auto none = engine.submit(images(0, 2));
+  auto none = ask(engine, images(0, 2));
   EXPECT_EQ(error_of(none).code, Code::out_of_memory);
-  auto still = engine.submit(texts());
+  auto still = ask(engine, texts());
   expect_right(still.get());
   EXPECT_TRUE(is(engine, 1, 0));
   EXPECT_EQ(engine.queued(), 0U);
@@ -219,7 +219,7 @@ TEST_F(Replacing, APassThatRunsOutOfMemoryIsComputedInSmallerOnes) {
 TEST_F(Replacing, WantOfMemoryThatIsSeenLateIsRecoveredFromToo) {
   Engine engine(context_, options(4));
   close_all();
-  auto answer = engine.submit(images());
+  auto answer = ask(engine, images());
   ASSERT_TRUE(gates_.under_way(true, 2));
   gates_.fail(true, Error(Code::out_of_memory, "no page is left"));
   open_all();
@@ -232,15 +232,15 @@ TEST_F(Replacing, LargePassesComeBackWhenMemoryDoes) {
   Engine engine(context_, options(4));
   const auto rows_of = [&](std::size_t count) {
     gates_.largest_pass();
-    expect_right(engine.submit(images(0, count)).get());
+    expect_right(ask(engine, images(0, count)).get());
     return gates_.largest_pass();
   };
   const std::int64_t one = rows_of(1);
   EXPECT_EQ(rows_of(4), 4 * one);
   gates_.fail(true, Error(Code::out_of_memory, "no page is left"));
-  expect_right(engine.submit(images(0, 4)).get());
+  expect_right(ask(engine, images(0, 4)).get());
   EXPECT_EQ(rows_of(4), 2 * one);
-  for (int i = 0; i < 1000; ++i) expect_right(engine.submit(images(0, 1)).get());
+  for (int i = 0; i < 1000; ++i) expect_right(ask(engine, images(0, 1)).get());
   EXPECT_EQ(rows_of(4), 4 * one);
 }
 
