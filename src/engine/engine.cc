@@ -15,8 +15,6 @@
 namespace tandem {
 namespace {
 
-using engine::Item;
-
 /// Requests of the blocking calls are cut into pieces, so that a large one neither fills the queue nor is refused.
 constexpr std::size_t kPiece = 256;
 constexpr int kMostReplicas = 1024;

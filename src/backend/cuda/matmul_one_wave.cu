@@ -30,7 +30,7 @@ struct Tile {
   static constexpr int kX = kRows * 128, kW = kColumns * 128, kStage = kX + kW;
   static constexpr int kStages = kRing / kStage < 8 ? kRing / kStage : 8;
   /// Sums on their way to the epilogue, where the stages were; eight more columns keep the banks apart.
-  static constexpr int kPitch = kColumns + 8;
+  static constexpr int kPitch = kColumnsOfTile + 8;
   static constexpr int kSums = kRows * kPitch * 4;
   static constexpr int kMemory = (kStages * kStage > kSums ? kStages * kStage : kSums) + 1024;
 };
