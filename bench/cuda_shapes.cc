@@ -18,6 +18,7 @@ class Products {
  public:
   Products(Backend& backend, const Tower& t, Precision precision, std::int64_t most_rows)
       : backend_(backend),
+        fn_(t.fn),
         data_(backend, backend.types(precision).activation),
         residuals_(backend, backend.types(precision).residual),
         floats_(backend, DType::f32),
@@ -55,18 +56,19 @@ class Products {
 
   void rest(std::int64_t rows) {
     product(kSquare, rows, true);
-    product(kFc1, rows);
+    product(kFc1, rows, false, fn_);
     product(kFc2, rows, true);
   }
-  void product(Which which, std::int64_t rows, bool residual = false) {
+  void product(Which which, std::int64_t rows, bool residual = false, ActivationFn fn = ActivationFn::none) {
     const PreparedWeight& w = *weights_[which];
     const ConstView in = View{which == kFc2 ? wide_.data : h_.data, h_.dtype, {rows, w.inputs()}};
     const View out = residual ? x_.row_range(0, rows) : View{wide_.data, wide_.dtype, {rows, w.outputs()}};
     const ConstView bias(bias_.view().data, DType::f32, {w.outputs()});
-    backend_.linear({in, &w, bias, ActivationFn::none, residual ? ConstView(out) : ConstView(), {out, {}}});
+    backend_.linear({in, &w, bias, fn, residual ? ConstView(out) : ConstView(), {out, {}}});
   }
 
   Backend& backend_;
+  const ActivationFn fn_;
   Data data_, residuals_, floats_;
   View h_, wide_, x_, pooled_, projected_;
   Tensor bias_;

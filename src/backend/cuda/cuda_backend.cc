@@ -2,14 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
-#include <optional>
 
 #include "backend/cuda/graphs.h"
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/linear.h"
 #include "backend/cuda/matmul.h"
-#include "backend/cuda/matmul_one_wave.h"
-#include "backend/cuda/matmul_wgmma.h"
 #include "backend/cuda/moment.h"
 #include "backend/cuda/staging.h"
 #include "backend/cuda/weights.h"
@@ -47,7 +44,8 @@ class CudaBackend final : public Backend {
         beside_(health_, copies_.get()),
         uploaded_(make_event(health_)),
         weights_(health_, staging_, device.index),
-        matmul_(health_, device.index, stream_.get()),
+        matmul_(health_, device.index, stream_.get(), *choices_),
+        linear_(health_, device_, queue_, matmul_, *choices_, queue_.overlap ? kAhead : AheadLimits{}),
         graphs_(health_, stream_.get(), options.warn) {}
 
   ~CudaBackend() override {
@@ -181,11 +179,16 @@ class CudaBackend final : public Backend {
 
   void start_tuning() override {
     health_.enter();
-    matmul_.start_tuning();
+    linear_.start_tuning();
+    choices_->file.clear();
   }
-  std::string tuned() const override { return matmul_.tuned(); }
-  int take_tuned(const std::string& text, const std::string& file) override { return matmul_.take_tuned(text, file); }
-  std::shared_ptr<const Choices> choices() const override { return matmul_.choices(); }
+  std::string tuned() const override { return linear_.tuned(); }
+  int take_tuned(const std::string& text, const std::string& file) override {
+    const int taken = linear_.take_tuned(text);
+    if (taken > 0) choices_->file = file;
+    return taken;
+  }
+  std::shared_ptr<const Choices> choices() const override { return choices_; }
 
   std::unique_ptr<Moment> moment() override {
     health_.enter();
@@ -237,36 +240,7 @@ class CudaBackend final : public Backend {
   void linear(const LinearArgs& a) override {
     check(a);
     health_.enter();
-    MatmulCall m = call_of(a);
-    if (const auto plan = one_wave(a, m)) {
-      OneWaveCall w;
-      w.x = m.x, w.rows = m.rows, w.ldx = m.ldx, w.weight = m.weight, w.outputs = m.outputs, w.inputs = m.inputs;
-      w.ldw = m.ldw, w.in = m.in, w.bias = a.bias.as<float>(), w.residual = m.residual, w.ldr = m.ldr;
-      w.out = m.out, w.ldo = m.ldo, w.type = m.type, w.fn = a.fn, w.ahead = ahead(a.reader, m.rows);
-      return launched(one_wave_product(w, *plan, queue_), "linear");
-    }
-    if (a.fn == ActivationFn::none) return matmul_.run(m);
-    if (warpgroups_ && fused_fits(a, m)) {
-      FusedCall f;
-      f.x = m.x, f.rows = m.rows, f.ldx = m.ldx, f.weight = m.weight, f.outputs = m.outputs, f.inputs = m.inputs;
-      f.ldw = m.ldw, f.bias = m.bias, f.out = m.out, f.ldo = m.ldo;
-      f.device = device_.index, f.processors = device_.multiprocessors;
-      return launched(fused_product(f, m.type, a.fn, stream_.get()), "linear");
-    }
-    // Where the residual is what the product overwrites, the product goes elsewhere first.
-    View product = a.out.view;
-    if (a.residual && a.residual.data == a.out.view.data) {
-      const auto bytes = a.out.view.bytes();
-      if (spare_.bytes() < bytes) {
-        synchronize();
-        spare_ = {};
-        spare_ = allocate(bytes);
-      }
-      product = {spare_.data(), a.out.view.dtype, a.out.view.shape};
-    }
-    m.residual = nullptr, m.out = product.data, m.ldo = product.stride;
-    matmul_.run(m);
-    launched(activate({product, a.residual, a.out.view, a.fn, m.tf32}, queue_), "linear");
+    linear_.run(a, call_of(a), ahead(a.reader, a.x.view.rows()));
   }
 
   void attention(const AttentionArgs& a) override {
@@ -356,45 +330,21 @@ class CudaBackend final : public Backend {
     return m;
   }
 
-  /// The weight that is read next, where a pass is so small that it waits for memory more than it computes. A larger
-  /// one would take away from the kernels beside it what they read themselves (measured on an H200: ViT-B/32 gains 4 %,
-  /// ViT-L/14@336 would lose 5 %).
+  /// Where a pass is so small that it waits for memory more than it computes. A larger one would take away from the
+  /// kernels beside it what they read themselves (measured on an H200: ViT-B/32 gains 4 percent, ViT-L/14@336 would
+  /// lose 5).
+  static constexpr AheadLimits kAhead{200, std::size_t{6} << 20};
+  /// The weight that is read next, within the limits.
   Ahead ahead(const PreparedWeight* reader, std::int64_t rows) const {
-    constexpr std::int64_t kFewRows = 200;
-    constexpr std::size_t kSmallWeight = std::size_t{6} << 20;
-    if (!queue_.overlap || reader == nullptr || rows > kFewRows || reader->bytes() > kSmallWeight) return {};
+    if (!queue_.overlap || reader == nullptr || rows > kAhead.rows || reader->bytes() > kAhead.bytes) return {};
     const CudaWeight& w = stored(reader);
     return {w.data(), static_cast<std::uint32_t>(w.bytes() / 128)};
-  }
-
-  static bool aligned(const void* p, std::int64_t stride) {
-    return reinterpret_cast<std::uintptr_t>(p) % 16 == 0 && stride % 8 == 0;
-  }
-
-  /// How a small product is divided, where the kernel for these is faster than the others: it is for a few rows, and,
-  /// because the activation costs it nothing, for all of fc1's that fit.
-  std::optional<OneWavePlan> one_wave(const LinearArgs& a, const MatmulCall& m) const {
-    const bool fits = warpgroups_ && m.in != DType::f32 && a.fn != ActivationFn::gelu_tanh && m.rows > 0 &&
-                      aligned(m.x, m.rows > 1 ? m.ldx : 0) && aligned(m.weight, m.ldw) && aligned(m.out, m.ldo) &&
-                      (m.residual == nullptr || aligned(m.residual, m.ldr)) && m.outputs % 8 == 0 && m.inputs % 8 == 0;
-    // Measured on an H200 (matmul_one_wave.cu): beyond these, cuBLASLt's kernels are faster.
-    const std::int64_t products = m.rows * m.outputs * m.inputs;
-    const std::int64_t most = m.inputs >= 3 * m.outputs ? 480'000'000 : 300'000'000;
-    if (!fits || (a.fn == ActivationFn::none && products > most)) return {};
-    return plan_one_wave(m.rows, m.outputs, m.inputs, device_.multiprocessors);
-  }
-
-  /// The fused products read and write 16 bytes at a time.
-  static bool fused_fits(const LinearArgs& a, const MatmulCall& m) {
-    return (a.fn == ActivationFn::quick_gelu || a.fn == ActivationFn::gelu_erf) && !a.residual && m.in != DType::f32 &&
-           m.type == m.in && m.bias != nullptr && aligned(m.x, m.ldx) && aligned(m.weight, m.ldw) &&
-           aligned(m.out, m.ldo) && aligned(m.bias, 0) && m.outputs % 8 == 0 && m.inputs % 8 == 0 &&
-           m.rows <= std::numeric_limits<std::int32_t>::max();
   }
 
   const CudaDevice device_;
   const CudaOptions options_;
   const bool warpgroups_ = device_.major == 9;
+  const std::shared_ptr<Choices> choices_ = std::make_shared<Choices>();
   Health health_;
   Stream stream_;
   const Queue queue_{stream_.get(), device_.major == 9};
@@ -407,8 +357,8 @@ class CudaBackend final : public Backend {
   std::uint64_t marked_ = 0;
   WeightMaker weights_;
   Matmul matmul_;
+  Linear linear_;
   Graphs graphs_;
-  Buffer spare_;  ///< for an activation with a residual in place, which no CLIP model has
 };
 
 class Library final : public CudaLibrary {

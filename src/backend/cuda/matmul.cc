@@ -17,13 +17,6 @@ constexpr std::size_t kMostChosen = 4096;
 /// What is timed of a shape, before its split products.
 constexpr int kMostProposed = 48;
 
-/// Rows up to 256 are a bucket each; beyond, sixteen buckets between powers of two.
-std::int64_t bucket(std::int64_t rows) {
-  if (rows <= 256) return rows;
-  const std::int64_t step = static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(rows - 1))) / 16;
-  return (rows + step - 1) / step * step;
-}
-
 std::uint32_t alignment(const void* p, std::int64_t stride, DType type) {
   const auto bits = reinterpret_cast<std::uintptr_t>(p) | (static_cast<std::uintptr_t>(stride) * size_of(type)) | 256U;
   return static_cast<std::uint32_t>(bits & (~bits + 1));  // the lowest bit
@@ -31,8 +24,18 @@ std::uint32_t alignment(const void* p, std::int64_t stride, DType type) {
 
 }  // namespace
 
-Matmul::Matmul(Health& health, int device, cudaStream_t stream)
-    : health_(health), device_(device), stream_(stream), workspace_(allocate_device(health, device, kWorkspaceBytes)) {
+std::int64_t row_bucket(std::int64_t rows) {
+  if (rows <= 256) return rows;
+  const std::int64_t step = static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(rows - 1))) / 16;
+  return (rows + step - 1) / step * step;
+}
+
+Matmul::Matmul(Health& health, int device, cudaStream_t stream, Choices& choices)
+    : health_(health),
+      device_(device),
+      stream_(stream),
+      workspace_(allocate_device(health, device, kWorkspaceBytes)),
+      choices_(choices) {
   const cublasStatus_t made = cublasLtCreate(&handle_);
   if (made != CUBLAS_STATUS_SUCCESS) health_.fail(cat("cuBLASLt cannot start: ", cublasLtGetStatusString(made)));
 }
@@ -84,11 +87,10 @@ Matmul::Choice Matmul::choose(const MatmulCall& m, std::int64_t rows) {
   return {result.algo, false};
 }
 
-void Matmul::start_tuning() {
+void Matmul::start_tuning(ProductTimer& timer) {
   tuned_.clear(), chosen_.clear();
-  choices_->file.clear();
   tuner_ = std::make_unique<MatmulTuner>(
-      health_, device_, stream_, handle_,
+      health_, device_, stream_, handle_, timer,
       [this](const MatmulCall& m, const cublasLtMatmulAlgo_t& algo) { return multiply(m, algo); });
 }
 
@@ -100,13 +102,13 @@ cublasLtMatmulAlgo_t Matmul::fastest(const MatmulCall& m) {
     if (result.state == CUBLAS_STATUS_SUCCESS) proposed.push_back(result.algo);
   }
   if (proposed.empty()) check(CUBLAS_STATUS_NOT_SUPPORTED, m, "no algorithm for");
-  return tuner_->fastest(m, std::move(proposed));
+  return tuner_->fastest(m, proposed);
 }
 
 Matmul::Shape Matmul::shape_of(const MatmulCall& m) {
   const std::int64_t kind = static_cast<std::int64_t>(m.in) * 64 + static_cast<std::int64_t>(m.type) * 8 +
                             (m.residual != nullptr ? 4 : 0) + (m.bias != nullptr ? 2 : 0) + (m.tf32 ? 1 : 0);
-  return {bucket(m.rows), m.outputs, m.inputs, kind};
+  return {row_bucket(m.rows), m.outputs, m.inputs, kind};
 }
 
 std::string Matmul::tuned() const {
@@ -125,7 +127,7 @@ std::string Matmul::tuned() const {
   return out;
 }
 
-int Matmul::take_tuned(const std::string& text, const std::string& file) {
+int Matmul::take_tuned(const std::string& text) {
   std::istringstream lines(text);
   int taken = 0;
   for (std::string line; std::getline(lines, line);) {
@@ -146,7 +148,6 @@ int Matmul::take_tuned(const std::string& text, const std::string& file) {
     tuned_[shape] = algo;
     ++taken;
   }
-  if (taken > 0) choices_->file = file;
   return taken;
 }
 
@@ -162,7 +163,7 @@ const cublasLtMatmulAlgo_t& Matmul::algorithm(const MatmulCall& m) {
   if (chosen_.size() >= kMostChosen) chosen_.clear();
   if (tuner_ && !tuned_.contains(shape_of(m))) tuned_[shape_of(m)] = fastest(m);
   const Choice choice = choose(m, rows);
-  ++(choice.measured ? choices_->measured : choices_->proposed);
+  ++(choice.measured ? choices_.measured : choices_.proposed);
   return chosen_.emplace(key, choice.algo).first->second;
 }
 

@@ -31,14 +31,19 @@ struct MatmulCall {
   bool tf32 = false;  ///< float32 inputs rounded to tf32; else IEEE float32
 };
 
+/// Rows up to 256 are a bucket each; beyond, sixteen buckets between powers of two. The largest of the bucket.
+std::int64_t row_bucket(std::int64_t rows);
+
 class MatmulTuner;
+class ProductTimer;
 
 /// One handle, its workspace, and the algorithms chosen so far: one a bucket of shapes, as it was measured on such a
 /// device, or by cuBLASLt's heuristic; never by timing, unless tuning was asked for. Used by one thread at a time, on
 /// one stream.
 class Matmul {
  public:
-  Matmul(Health& health, int device, cudaStream_t stream);
+  /// `choices`: where the shapes are counted.
+  Matmul(Health& health, int device, cudaStream_t stream, Choices& choices);
   ~Matmul();
   Matmul(const Matmul&) = delete;
   Matmul& operator=(const Matmul&) = delete;
@@ -48,15 +53,13 @@ class Matmul {
   void run(const MatmulCall& call);
 
   /// Forgets what was measured; from now on the first call of a shape times what could compute it (MatmulTuner), and
-  /// keeps the fastest.
-  void start_tuning();
+  /// keeps the fastest. `timer` must stay.
+  void start_tuning(ProductTimer& timer);
   /// What was measured, as text: a line a shape, which names the version of cuBLASLt that can read it.
   std::string tuned() const;
   /// Takes what tuned() gave, where this cuBLASLt is the same; lines that do not parse are left out. Returns how many
-  /// shapes it took. `file` is where the text stood.
-  int take_tuned(const std::string& text, const std::string& file);
-  /// Counted by shape.
-  std::shared_ptr<const Choices> choices() const noexcept { return choices_; }
+  /// shapes it took.
+  int take_tuned(const std::string& text);
 
  private:
   void check(cublasStatus_t status, const MatmulCall& call, const char* what);
@@ -82,7 +85,7 @@ class Matmul {
   using Shape = std::array<std::int64_t, 4>;
   static Shape shape_of(const MatmulCall& call);
   std::map<Shape, cublasLtMatmulAlgo_t> tuned_;
-  const std::shared_ptr<Choices> choices_ = std::make_shared<Choices>();
+  Choices& choices_;
   std::unique_ptr<MatmulTuner> tuner_;  ///< none: nothing is timed
 };
 

@@ -364,24 +364,47 @@ double cost(const OneWavePlan& p, std::int64_t blocks, std::int64_t steps) {
   return static_cast<double>((steps + p.parts - 1) / p.parts) * step + 0.23 * area / p.parts + joined + 5 * p.columns;
 }
 
+/// Calls f(plan, blocks) for every plan of a product.
+template <class F>
+void for_each_plan(std::int64_t rows, std::int64_t outputs, std::int64_t inputs, int processors, F f) {
+  const std::int64_t steps = (inputs + kDepth - 1) / kDepth;
+  for (const int tile_rows : {64, 128}) {
+    for (const int tile_columns : {64, 96, 128, 160}) {
+      const std::int64_t tiles = (rows + tile_rows - 1) / tile_rows * ((outputs + tile_columns - 1) / tile_columns);
+      for (const int parts : {1, 2, 3, 4, 6, kMostParts}) {
+        if (parts > steps || tiles * parts > processors) break;
+        f(OneWavePlan{tile_rows, tile_columns, parts}, tiles * parts);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 std::optional<OneWavePlan> plan_one_wave(std::int64_t rows, std::int64_t outputs, std::int64_t inputs, int processors) {
   const std::int64_t steps = (inputs + kDepth - 1) / kDepth;
   std::optional<OneWavePlan> best;
   double least = 0;
-  for (const int tile_rows : {64, 128}) {
-    for (const int tile_columns : {64, 96, 128, 160}) {
-      const std::int64_t tiles = (rows + tile_rows - 1) / tile_rows * ((outputs + tile_columns - 1) / tile_columns);
-      for (const int parts : {1, 2, 3, 4, 6, kMostParts}) {
-        if (parts > steps || tiles * parts > processors) break;
-        const OneWavePlan plan{tile_rows, tile_columns, parts};
-        const double cycles = cost(plan, tiles * parts, steps);
-        if (!best || cycles < least) best = plan, least = cycles;
-      }
-    }
-  }
+  for_each_plan(rows, outputs, inputs, processors, [&](const OneWavePlan& plan, std::int64_t blocks) {
+    const double cycles = cost(plan, blocks, steps);
+    if (!best || cycles < least) best = plan, least = cycles;
+  });
   return best;
+}
+
+std::vector<OneWavePlan> one_wave_plans(std::int64_t rows, std::int64_t outputs, std::int64_t inputs, int processors) {
+  std::vector<OneWavePlan> out;
+  for_each_plan(rows, outputs, inputs, processors, [&](const OneWavePlan& plan, std::int64_t) { out.push_back(plan); });
+  return out;
+}
+
+bool one_wave_fits(const OneWavePlan& wanted, std::int64_t rows, std::int64_t outputs, std::int64_t inputs,
+                   int processors) {
+  bool found = false;
+  for_each_plan(rows, outputs, inputs, processors, [&](const OneWavePlan& p, std::int64_t) {
+    found = found || (p.rows == wanted.rows && p.columns == wanted.columns && p.parts == wanted.parts);
+  });
+  return found;
 }
 
 cudaError_t one_wave_product(const OneWaveCall& c, const OneWavePlan& plan, Queue queue) {

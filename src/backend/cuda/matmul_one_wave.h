@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "backend/backend.h"
 #include "backend/cuda/kernels.h"
@@ -34,6 +35,11 @@ struct OneWavePlan {
 /// The plan that should be fastest on a device of so many multiprocessors; none where even the
 /// largest tiles are more than those.
 std::optional<OneWavePlan> plan_one_wave(std::int64_t rows, std::int64_t outputs, std::int64_t inputs, int processors);
+
+/// All that there are for a product, and whether a plan is one of them.
+std::vector<OneWavePlan> one_wave_plans(std::int64_t rows, std::int64_t outputs, std::int64_t inputs, int processors);
+bool one_wave_fits(const OneWavePlan& plan, std::int64_t rows, std::int64_t outputs, std::int64_t inputs,
+                   int processors);
 
 /// Compute capability 9.0.
 cudaError_t one_wave_product(const OneWaveCall& call, const OneWavePlan& plan, Queue queue);

@@ -1,4 +1,4 @@
-// Which of cuBLASLt's algorithms is fastest for a product, found by timing it as a pass would compute it.
+// Which of cuBLASLt's algorithms is fastest for a product, found by timing.
 #pragma once
 
 #include <cublasLt.h>
@@ -10,57 +10,33 @@
 
 namespace tandem::backend::cuda {
 
-/// In a pass a product's input was just written and its weight was last read a pass ago, so the one is in the cache and
-/// the other comes from memory. Repeating one product would leave both in the cache, which favours other algorithms
-/// where rows are few: what is repeated here takes its weight from as many copies as the cache cannot hold. The
-/// repetitions are recorded as a graph, since the host issues small products more slowly than a device computes them.
+class ProductTimer;
+
 class MatmulTuner {
  public:
   /// Issues a product on the stream.
   using Multiply = std::function<cublasStatus_t(const MatmulCall&, const cublasLtMatmulAlgo_t&)>;
-  MatmulTuner(Health& health, int device, cudaStream_t stream, cublasLtHandle_t handle, Multiply multiply);
+  MatmulTuner(Health& health, int device, cudaStream_t stream, cublasLtHandle_t handle, ProductTimer& timer,
+              Multiply multiply);
 
   /// The fastest of `proposed` (not empty, best guess first) and, where the output has too few tiles for the device, of
-  /// the same with their sums split. What was written over, residuals in place included, is as it was when this
-  /// returns. Throws out_of_memory where the copies do not fit the device.
-  cublasLtMatmulAlgo_t fastest(const MatmulCall& call, std::vector<cublasLtMatmulAlgo_t> proposed);
+  /// the same with their sums split. A residual in place is as it was when this returns. Throws out_of_memory where
+  /// what timing needs does not fit the device.
+  cublasLtMatmulAlgo_t fastest(const MatmulCall& call, const std::vector<cublasLtMatmulAlgo_t>& proposed);
 
  private:
-  struct Candidate {
-    cublasLtMatmulAlgo_t algo;
-    std::size_t order = 0;  ///< in which they were proposed; splits come behind
-    bool split = false;     ///< made here
-    float least = 0;        ///< microseconds of one product; infinite where it refuses
-  };
-  using Graph = Owned<cudaGraphExec_t, cudaGraphExecDestroy>;
-
-  void add_splits(const MatmulCall& call, std::vector<Candidate>& candidates) const;
-  /// Copies the weight as often as it takes.
-  void copy_weight(const MatmulCall& call);
-  /// Null where the algorithm refuses, or cannot be recorded.
-  Graph record(const MatmulCall& call, const cublasLtMatmulAlgo_t& algo, int products);
-  /// Microseconds of a product.
-  float time(const Graph& graph, int products);
-  int products_for(float us) const;
-  cublasLtMatmulAlgo_t best_of(const MatmulCall& call, std::vector<Candidate> candidates,
-                               const cublasLtMatmulAlgo_t& reference, int products);
+  /// Behind the algorithms that there are, the same with their sums split.
+  void add_splits(const MatmulCall& call, std::vector<cublasLtMatmulAlgo_t>& algorithms) const;
   /// Whether two algorithms compute the same, but for rounding.
   bool agree(const MatmulCall& call, const cublasLtMatmulAlgo_t& a, const cublasLtMatmulAlgo_t& b);
   std::vector<float> result(const MatmulCall& call, const cublasLtMatmulAlgo_t& algo);
-  /// The output's memory, where it is an input as well.
-  void keep(const MatmulCall& call);
-  void restore(const MatmulCall& call);
 
   Health& health_;
-  const int device_;
   cudaStream_t stream_;
   cublasLtHandle_t handle_;
+  ProductTimer& timer_;
   const Multiply multiply_;
-  std::size_t cache_ = 0;    ///< bytes of the device's L2
   int multiprocessors_ = 0;  ///< of the device
-  Event begin_, end_;
-  Buffer copies_, kept_;
-  std::vector<const void*> weights_;  ///< taken in turn
 };
 
 }  // namespace tandem::backend::cuda

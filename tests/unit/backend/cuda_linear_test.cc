@@ -1,7 +1,9 @@
 // Products of the CUDA backend against the reference: linear layers, projection, similarity, patch embedding.
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <sstream>
 
 #include "unit/backend/cuda_support.h"
 
@@ -130,6 +132,36 @@ TEST_P(CudaLinear, TuningIsTakenOver) {
   EXPECT_EQ(cuda->choices()->file, "some.tuning");
   EXPECT_EQ(cuda->choices()->measured, 3);
   EXPECT_EQ(cuda->choices()->proposed, 0);
+}
+
+/// The same where several kernels can compute a product: which of them is measured, too.
+TEST_P(CudaLinear, TheFastestKernelIsTakenOver) {
+  ::setenv("TANDEM_TUNING", "", 1);
+  const auto all = [&] {
+    compare({50, 768, 256}, ActivationFn::none, Residual::none, type(), true);
+    compare({50, 768, 264}, ActivationFn::quick_gelu, Residual::none, type(), true);
+    compare({50, 1024, 128}, ActivationFn::none, Residual::in_place, residual_type(), true);
+    compare({3000, 128, 512}, ActivationFn::gelu_erf, Residual::none, type(), true);
+  };
+  cuda = make_cuda_backend(0);
+  cuda->start_tuning();
+  all();
+  const std::string text = cuda->tuned();
+  const bool several = cuda->isa() == "sm_90" && type() != DType::f32;
+  EXPECT_EQ(text.find("product ") != std::string::npos, several) << text;
+  cuda = make_cuda_backend(0);
+  EXPECT_EQ(cuda->take_tuned(text), std::count(text.begin(), text.end(), '\n')) << text;
+  ::unsetenv("TANDEM_TUNING");
+  all();
+  EXPECT_EQ(cuda->choices()->measured, 4) << text;
+  EXPECT_EQ(cuda->choices()->proposed, 0) << text;
+  // Plans that there are not: the rule decides.
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("product ")) cuda->take_tuned(line.substr(0, line.rfind(' ')) + " wave-63x64x999999\n");
+  }
+  EXPECT_EQ(cuda->take_tuned("product 999 50 256 768 0 library\nproduct 1 50 256 768 0 other\n"), 0);
+  all();
 }
 
 /// Few rows: tiles that are cut off on either side, inputs that end within a stage, inputs divided among blocks.
