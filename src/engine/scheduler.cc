@@ -1,6 +1,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "base/strings.h"
 
@@ -72,6 +73,7 @@ void Scheduler::push_ready(Item item) {
   auto& queue = item.image ? images_ : texts_;
   const std::size_t at = level(item);
   queue[at].push_back({std::move(item), order_++});
+  ++changes_;
 }
 
 std::deque<Scheduler::Ready>* Scheduler::oldest_claim(const Taker& taker) {
@@ -85,6 +87,15 @@ std::deque<Scheduler::Ready>* Scheduler::oldest_claim(const Taker& taker) {
   return nullptr;
 }
 
+void Scheduler::stay_awake(const Taker& taker, std::unique_lock<std::mutex>& lock) {
+  if (taker.awake.count() == 0) return;
+  const std::uint64_t seen = changes_;
+  lock.unlock();
+  const auto until = Clock::now() + taker.awake;
+  while (changes_ == seen && Clock::now() < until) std::this_thread::yield();
+  lock.lock();
+}
+
 void Scheduler::notify(bool image) {
   work_[image ? 1 : 2].notify_one();
   work_[3].notify_one();
@@ -94,6 +105,7 @@ void Scheduler::dismiss(Taker& taker) {
   {
     const std::lock_guard lock(mutex_);
     taker.gone = true;
+    ++changes_;
   }
   work_of(taker).notify_all();
 }
@@ -188,6 +200,7 @@ void Scheduler::stop(const ItemError& error) {
     std::unique_lock lock(mutex_);
     if (!stopped_) stop_error_ = error;
     stopped_ = true;
+    ++changes_;
     for (auto& work : work_) work.notify_all();
     room_.notify_all();
     quiet_.wait(lock, [this] { return pumps_ == 0; });

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
@@ -29,6 +31,9 @@ class Scheduler {
   struct Taker {
     bool images = true, texts = true;
     bool gone = false;
+    /// How long it looks for work before it sleeps: a thread takes tens of microseconds to wake up, which a device that
+    /// waits for it meanwhile need not lose.
+    std::chrono::microseconds awake{0};
     bool takes(bool image) const noexcept { return image ? images : texts; }
   };
 
@@ -73,6 +78,8 @@ class Scheduler {
   /// Prepares one item; false if it was answered with an error instead.
   bool prepare(Item& item);
   std::deque<Ready>* oldest_claim(const Taker& taker);
+  /// Returns when something came, or after taker.awake; gives the lock away meanwhile.
+  void stay_awake(const Taker& taker, std::unique_lock<std::mutex>& lock);
   /// Wakes one thread that waits for work of this kind.
   void notify(bool image);
   std::condition_variable& work_of(const Taker& taker) {
@@ -92,6 +99,7 @@ class Scheduler {
   std::size_t prepared_ = 0;              // being prepared, or ready
   int pumps_ = 0;
   std::uint64_t order_ = 0;
+  std::atomic<std::uint64_t> changes_{0};  // of what a thread in next_batch() waits for
   bool stopped_ = false;
   ItemError stop_error_;
 };
@@ -103,6 +111,7 @@ std::vector<Item> Scheduler::next_batch(const Taker& taker, Fitting fitting, boo
   std::deque<Ready>* queue = oldest_claim(taker);
   if (wait) {
     waiting_[0] += taker.texts ? 1 : 0, waiting_[1] += taker.images ? 1 : 0;
+    if (queue == nullptr && !stopped_ && !taker.gone) stay_awake(taker, lock);
     work_of(taker).wait(lock, [&] { return stopped_ || taker.gone || (queue = oldest_claim(taker)) != nullptr; });
     waiting_[0] -= taker.texts ? 1 : 0, waiting_[1] -= taker.images ? 1 : 0;
   }

@@ -14,6 +14,9 @@ namespace {
 
 using Batch = std::vector<Item>;
 
+/// A caller that has its answer and asks at once again is back within this.
+constexpr std::chrono::microseconds kAwake{80};
+
 class LaneServer {
  public:
   LaneServer(Lane& lane, Scheduler::Taker& taker, Scheduler& scheduler, const Logger& logger)
@@ -147,6 +150,8 @@ std::optional<ItemError> serve(Replica& replica, Scheduler& scheduler, const Log
   std::vector<Scheduler::Taker> takers(replica.lanes());
   for (std::size_t i = 0; i < takers.size(); ++i) {
     takers[i].images = replica.takes_images(i), takers[i].texts = replica.takes_texts(i);
+    // A processor computes on the threads that would have to stay awake.
+    if (replica.lane(i).backend().stream() != nullptr) takers[i].awake = kAwake;
   }
   const auto leave = [&](const ItemError& why) {
     {

@@ -10,6 +10,8 @@ namespace tandem::backend::cuda {
 namespace {
 
 constexpr int kWarps = 4;
+/// Rows that are so few that a pass waits for memory more than it reads.
+constexpr std::int64_t kFewRows = 4096;
 constexpr int kMostUnits = 8;  // of 32 lanes times 8 elements: rows up to 2,048 wide
 
 template <class In, class Out>
@@ -24,22 +26,24 @@ struct Call {
   Ahead ahead;
 };
 
-/// kUnits * 256 >= width, a multiple of 8; rows begin at multiples of 16 bytes.
-template <class In, class Out, int kUnits>
+/// kUnits * 256 >= width, a multiple of 8; rows begin at multiples of 16 bytes. kEarly: where rows are few, gamma and
+/// beta come from memory that is far away, one row after the other; they are read while the kernel in front still runs.
+template <class In, class Out, int kUnits, bool kEarly>
 __global__ void __launch_bounds__(kWarps * 32) norm_in_registers(const Call<In, Out> c) {
-  fetch_ahead(c.ahead);
-  if (c.ahead.lines > 0) {
-    // One row after the other these come from memory that is far away.
-    const unsigned at = threadIdx.x * 32;
-    for (unsigned i = at; i < static_cast<unsigned>(c.width); i += kWarps * 32 * 32) {
-      fetch_line(c.gamma + i), fetch_line(c.beta + i);
+  const int first = static_cast<int>(threadIdx.x % 32) * 8;
+  float early[kEarly ? kUnits : 1][2][8];
+  if constexpr (kEarly) {
+#pragma unroll
+    for (int u = 0; u < kUnits; ++u) {
+      const int at = first + u * 256;
+      if (at < c.width) load8(c.gamma + at, early[u][0]), load8(c.beta + at, early[u][1]);
     }
+    fetch_ahead(c.ahead);
   }
   wait_for_previous();
   let_next_begin();
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (row >= c.rows) return;
-  const int first = static_cast<int>(threadIdx.x % 32) * 8;
   const In* x = c.x + row * c.ldx;
   float v[kUnits][8];
 #pragma unroll
@@ -73,9 +77,9 @@ __global__ void __launch_bounds__(kWarps * 32) norm_in_registers(const Call<In, 
   for (int u = 0; u < kUnits; ++u) {
     const int at = first + u * 256;
     if (at < c.width) {
-      float gamma[8], beta[8];
-      load8(c.gamma + at, gamma);
-      load8(c.beta + at, beta);
+      float given[2][8];
+      if constexpr (!kEarly) load8(c.gamma + at, given[0]), load8(c.beta + at, given[1]);
+      const auto& [gamma, beta] = kEarly ? early[kEarly ? u : 0] : given;
 #pragma unroll
       for (int i = 0; i < 8; ++i) v[u][i] = v[u][i] * scale * gamma[i] + beta[i];
       if (std::is_same_v<Out, float> && c.tf32) {
@@ -116,7 +120,9 @@ cudaError_t launch(const Call<In, Out>& c, bool vectors, Queue queue) {
   if constexpr (kUnits <= kMostUnits) {
     if (vectors && c.width > kUnits * 256) return launch<In, Out, kUnits + 1>(c, vectors, queue);
     if (vectors) {
-      return launch_kernel(norm_in_registers<In, Out, kUnits>, blocks_for(c.rows, kWarps), kWarps * 32, queue, c);
+      return launch_kernel(
+          c.rows <= kFewRows ? norm_in_registers<In, Out, kUnits, true> : norm_in_registers<In, Out, kUnits, false>,
+          blocks_for(c.rows, kWarps), kWarps * 32, queue, c);
     }
   }
   return launch_kernel(norm_any<In, Out>, blocks_for(c.rows, kWarps), kWarps * 32, queue, c);
