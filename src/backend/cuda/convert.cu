@@ -3,6 +3,7 @@
 
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/overlap.cuh"
 
 namespace tandem::backend::cuda {
 namespace {
@@ -56,6 +57,45 @@ cudaError_t round_to_tf32(float* x, std::int64_t elements, cudaStream_t stream) 
   if (elements == 0) return cudaSuccess;
   round_kernel<<<std::min(1024U, blocks_for(elements, 256)), 256, 0, stream>>>(x, elements);
   return cudaGetLastError();
+}
+
+namespace {
+
+/// A thread takes 8 neighbouring elements of a row. kVectors: all of them are there, at a multiple of 16 bytes.
+template <bool kVectors>
+__global__ void __launch_bounds__(kThreads) split_kernel(const SplitCall c) {
+  wait_for_previous();
+  let_next_begin();
+  const std::int64_t units = c.part / 8, i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= c.rows * units) return;
+  const std::int64_t row = i / units, at = i % units * 8;
+  const float* const from = c.x + row * c.ldx + at;
+  float high[8], low[8];
+  if constexpr (kVectors) {
+    load8(from, low);
+  } else {
+#pragma unroll
+    for (int k = 0; k < 8; ++k) low[k] = at + k < c.columns ? from[k] : 0;
+  }
+#pragma unroll
+  for (int k = 0; k < 8; ++k) {
+    high[k] = to_float(from_float<__nv_bfloat16>(low[k]));
+    low[k] -= high[k];
+  }
+  __nv_bfloat16* const to = static_cast<__nv_bfloat16*>(c.out) + row * 3 * c.part + at;
+  store8(to, high);
+  store8(to + c.part, c.weight ? high : low);
+  store8(to + 2 * c.part, c.weight ? low : high);
+}
+
+}  // namespace
+
+cudaError_t split_rows(const SplitCall& c, Queue queue) {
+  const std::int64_t work = c.rows * (c.part / 8);
+  if (work == 0) return cudaSuccess;
+  const bool vectors = c.columns == c.part && c.ldx % 4 == 0 && reinterpret_cast<std::uintptr_t>(c.x) % 16 == 0;
+  return launch_kernel(vectors ? split_kernel<true> : split_kernel<false>, blocks_for(work, kThreads), kThreads, queue,
+                       c);
 }
 
 }  // namespace tandem::backend::cuda

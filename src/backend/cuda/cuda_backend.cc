@@ -19,6 +19,8 @@ namespace {
 constexpr DType kHalfResidual = DType::f16;
 /// Tokens whose patches stand in scratch memory at a time: enough rows to fill the device.
 constexpr std::int64_t kPatchRows = std::int64_t{1} << 15;
+/// Split rows that stand in memory at a time: no more than the second-level cache holds, and enough to fill the device.
+constexpr std::size_t kSplitBytes = std::size_t{32} << 20;
 
 const CudaWeight& stored(const PreparedWeight* w) {
   return static_cast<const CudaWeight&>(*w);
@@ -26,6 +28,13 @@ const CudaWeight& stored(const PreparedWeight* w) {
 
 void require(bool good, const char* operation, const char* what) {
   if (!good) throw Error(Code::internal, cat(operation, ": ", what));
+}
+
+/// Queries, keys and values in one, told by its shape: in tf32 their product is computed in split bfloat16, since
+/// scores are where rounding matters (README: Precision). Where they are apart, as the last block's are, whose error
+/// passes through no further scores, or shared by ranks, tf32 remains.
+bool makes_scores(ConstView weight) {
+  return weight.rows() == 3 * weight.columns();
 }
 
 std::int64_t images_at_a_time(std::int64_t tokens) {
@@ -145,6 +154,7 @@ class CudaBackend final : public Backend {
 
   std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision p) override {
     health_.enter();
+    if (p == Precision::tf32 && makes_scores(weight)) return weights_.split(weight);
     return weights_.linear(weight, types(p).activation, p == Precision::tf32);
   }
   std::unique_ptr<PreparedWeight> prepare_patch_embed(ConstView weight, ConstView bias, const float mean[3],
@@ -174,7 +184,8 @@ class CudaBackend final : public Backend {
 
   void warm_up(const LinearArgs& a) override {
     health_.enter();
-    matmul_.prepare(call_of(a));
+    const CudaWeight& w = stored(a.weight);
+    matmul_.prepare(call_of(w.split() ? split_part(a, w, 0, split_rows_of(w, a.x.view.rows())) : a));
   }
 
   void start_tuning() override {
@@ -234,12 +245,15 @@ class CudaBackend final : public Backend {
   void layer_norm(const LayerNormArgs& a) override {
     check(a);
     health_.enter();
-    launched(cuda::layer_norm(a, ahead(a.reader, a.x.rows()), queue_), "layer_norm");
+    LayerNormArgs b = a;
+    if (a.reader != nullptr && stored(a.reader).split()) b.precision = Precision::fp32;  // read as it is
+    launched(cuda::layer_norm(b, ahead(a.reader, a.x.rows()), queue_), "layer_norm");
   }
 
   void linear(const LinearArgs& a) override {
     check(a);
     health_.enter();
+    if (stored(a.weight).split()) return split_linear(a);
     linear_.run(a, call_of(a), ahead(a.reader, a.x.view.rows()));
   }
 
@@ -316,6 +330,42 @@ class CudaBackend final : public Backend {
   static void weight_of(MatmulCall& m, const CudaWeight& w) {
     m.weight = w.data(), m.outputs = w.outputs(), m.inputs = w.inputs(), m.ldw = w.stride();
     m.in = w.type(), m.tf32 = w.tf32();
+    if (w.split()) m.inputs = w.stride();
+  }
+
+  /// Rows at a time of a product with a split weight, so that pieces are equal.
+  static std::int64_t split_rows_of(const CudaWeight& w, std::int64_t rows) {
+    const auto row_bytes = w.stride() * static_cast<std::int64_t>(size_of(DType::bf16));
+    const std::int64_t most = std::max<std::int64_t>(1, static_cast<std::int64_t>(kSplitBytes) / row_bytes);
+    const std::int64_t pieces = std::max<std::int64_t>(1, (rows + most - 1) / most);
+    return (rows + pieces - 1) / pieces;
+  }
+  /// Rows [first, first + rows) of a product whose inputs stand split in split_.
+  LinearArgs split_part(const LinearArgs& a, const CudaWeight& w, std::int64_t first, std::int64_t rows) {
+    // The weight may be another backend's of this device. A pass that is recorded was issued once before.
+    if (split_.data() == nullptr) split_ = allocate_device(health_, device_.index, kSplitBytes);
+    LinearArgs part = a;
+    part.x = View{split_.data(), DType::bf16, {rows, w.stride()}};
+    part.out.view = a.out.view.row_range(first, rows);
+    if (a.residual) part.residual = a.residual.row_range(first, rows);
+    return part;
+  }
+  void split_linear(const LinearArgs& a) {
+    require(a.x.view.dtype == DType::f32, "linear", "x and the weight differ in type");
+    const CudaWeight& w = stored(a.weight);
+    const std::int64_t rows = a.x.view.rows(), piece = split_rows_of(w, rows);
+    for (std::int64_t first = 0; first < rows; first += piece) {
+      const ConstView x = a.x.view.row_range(first, std::min(piece, rows - first));
+      const LinearArgs part = split_part(a, w, first, x.rows());
+      SplitCall s;
+      s.x = x.as<float>(), s.rows = x.rows(), s.columns = x.columns(), s.ldx = x.stride;
+      s.part = w.stride() / 3, s.out = split_.data();
+      launched(split_rows(s, queue_), "linear");
+      linear_.run(part, call_of(part), ahead(a.reader, rows));
+      // What the next product reads in tf32 is rounded by whoever writes it; attention rounds for itself.
+      if (a.fn == ActivationFn::none) continue;
+      launched(activate({part.out.view, {}, part.out.view, ActivationFn::none, true}, queue_), "linear");
+    }
   }
 
   static MatmulCall call_of(const LinearArgs& a) {
@@ -359,6 +409,7 @@ class CudaBackend final : public Backend {
   Matmul matmul_;
   Linear linear_;
   Graphs graphs_;
+  Buffer split_;  ///< kSplitBytes, from the first use of a split weight on
 };
 
 class Library final : public CudaLibrary {

@@ -30,6 +30,18 @@ cudaError_t convert_elements(const void* from, DType from_type, void* to, DType 
 /// of one sign in every weight.
 cudaError_t round_to_tf32(float* x, std::int64_t elements, cudaStream_t stream);
 
+/// float32 rows as three parts of bfloat16 beside each other: high is the nearest bfloat16, low that of what remains.
+/// [high, low, high] times a weight's [high, high, low] is one product three times as deep, right to 2^-16 of each
+/// term; what it leaves out is low times low.
+struct SplitCall {
+  const float* x = nullptr;  // [rows, columns]
+  std::int64_t rows = 0, columns = 0, ldx = 0;
+  std::int64_t part = 0;  ///< columns rounded up to a multiple of 8; what lies between becomes zero
+  bool weight = false;
+  void* out = nullptr;  // bf16 [rows, 3 * part]
+};
+cudaError_t split_rows(const SplitCall& call, Queue queue);
+
 cudaError_t layer_norm(const LayerNormArgs& args, const Ahead& ahead, Queue queue);
 
 /// out = fn(x) + residual, elementwise; x, residual (null: none) and out of one type, out may be x.

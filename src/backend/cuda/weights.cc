@@ -64,6 +64,19 @@ std::unique_ptr<CudaWeight> WeightMaker::linear(ConstView weight, DType type, bo
   return std::make_unique<CudaWeight>(std::move(memory), outputs, inputs, stride, type, tf32);
 }
 
+std::unique_ptr<CudaWeight> WeightMaker::split(ConstView weight) {
+  const auto whole = linear(weight, DType::f32, false);
+  SplitCall c;
+  c.x = reinterpret_cast<const float*>(whole->data()), c.ldx = whole->stride(), c.weight = true;
+  c.rows = weight.rows(), c.columns = weight.columns(), c.part = round_up(c.columns, 8);
+  const std::int64_t stride = 3 * c.part;
+  Buffer memory = allocate_device(health_, device_, static_cast<std::size_t>(c.rows * stride) * size_of(DType::bf16));
+  c.out = memory.data();
+  health_.check(split_rows(c, {staging_.stream(), false}), "splitting a weight");
+  health_.check(cudaStreamSynchronize(staging_.stream()), "splitting a weight");  // before `whole` goes
+  return std::make_unique<CudaWeight>(std::move(memory), c.rows, c.columns, stride, DType::bf16, false, true);
+}
+
 // With W [D, 3, P, P] as published and pixels p:
 //   W ((p rescale - mean) / std) = rescale (W / std) (p - centre) + (W / std) (centre rescale - mean)
 // rescale (1/255) is left to the product's epilogue: inside of W it would make fp16's smallest weights subnormal.

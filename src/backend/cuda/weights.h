@@ -10,14 +10,18 @@ namespace tandem::backend::cuda {
 /// 16 bytes.
 class CudaWeight final : public PreparedWeight {
  public:
-  CudaWeight(Buffer memory, std::int64_t outputs, std::int64_t inputs, std::int64_t stride, DType type, bool tf32)
-      : PreparedWeight(outputs, inputs, memory.bytes(), type, "rows"),
+  CudaWeight(Buffer memory, std::int64_t outputs, std::int64_t inputs, std::int64_t stride, DType type, bool tf32,
+             bool split = false)
+      : PreparedWeight(outputs, inputs, memory.bytes(), type, split ? "split rows" : "rows"),
         memory_(std::move(memory)),
         stride_(stride),
-        tf32_(tf32) {}
+        tf32_(tf32),
+        split_(split) {}
   const std::byte* data() const noexcept { return memory_.data(); }
   std::int64_t stride() const noexcept { return stride_; }
   bool tf32() const noexcept { return tf32_; }
+  /// Rows are split_rows()' three parts of bfloat16, stride() elements together, for inputs that are split as well.
+  bool split() const noexcept { return split_; }
 
   // Patch embedding only.
   Tensor bias;                  ///< f32 [D], with what the pixels' normalisation adds
@@ -28,6 +32,7 @@ class CudaWeight final : public PreparedWeight {
   Buffer memory_;
   std::int64_t stride_;
   bool tf32_;
+  bool split_;
 };
 
 /// Makes weights on one device; its functions may be called from several threads.
@@ -36,6 +41,8 @@ class WeightMaker {
   WeightMaker(Health& health, Staging& staging, int device) : health_(health), staging_(staging), device_(device) {}
 
   std::unique_ptr<CudaWeight> linear(ConstView weight, DType type, bool tf32);
+  /// For tf32, where tf32 itself is not enough.
+  std::unique_ptr<CudaWeight> split(ConstView weight);
   std::unique_ptr<CudaWeight> patch_embed(ConstView weight, ConstView bias, const float mean[3], const float std[3],
                                           float rescale, DType type, bool tf32);
   /// float32; a vector (one dimension) is followed by its copies in the sixteen-bit types, see vector_as().
