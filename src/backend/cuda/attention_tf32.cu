@@ -1,13 +1,17 @@
-// Attention of float32 values on tensor cores in tf32 (mma.sync m16n8k8, compute capability 8.0), for any length.
+// Attention of float32 values on tensor cores (mma.sync, compute capability 8.0), for any length: scores in split
+// bfloat16 (m16n8k16), their product with the values in tf32 (m16n8k8).
 //
 // The recurrence is attention_plain.cu's, the walk over the keys attention_mma.cu's, 32 keys at a time. A warp takes 16
 // or 32 queries, so that what it reads of keys and values serves twice.
 //
-// Which element of a head, or which key, stands at which place of an operand is free as long as both operands agree. So
-// place t of a product's eight holds element 2t, and place t + 4 element 2t + 1: pairs are loaded together, and the
-// accumulators of q k^T, whose columns 2t and 2t + 1 a lane holds, are the operand of p v as they stand.
+// What a score is wrong by, its weight is wrong by as a share of itself: with scores around ten, 2^-11 of each term
+// becomes 2^-8 of a weight, and the next block's sharp attention magnifies that again. So a query is the sum of two
+// bfloat16, and so is a key, and a score is three products, high high + low high + high low, right to 2^-16 of each
+// term: half as slow again as tf32 for 32 times its precision.
 //
-// Queries and weights are rounded to tf32; of keys and values the tensor core reads the upper 19 bits.
+// Which key stands at which place of p v's operands is free as long as both agree. So place t of a product's eight
+// holds key 2t, and place t + 4 key 2t + 1: the accumulators of q k^T, whose columns 2t and 2t + 1 a lane holds, are
+// the operand of p v as they stand. Weights and values are rounded to tf32.
 #include <cmath>
 
 #include "backend/cuda/async_copy.cuh"
@@ -44,6 +48,21 @@ __device__ inline void multiply(float (&d)[4], const std::uint32_t (&a)[4], floa
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(to_tf32(b0)), "r"(to_tf32(b1)));
 }
 
+/// Two neighbours as sums of two bfloat16 each, to 2^-17 of themselves.
+__device__ inline void split(float x, float y, std::uint32_t& high, std::uint32_t& low) {
+  high = pack2<__nv_bfloat16>(x, y);
+  low = pack2<__nv_bfloat16>(x - __uint_as_float(high << 16), y - __uint_as_float(high & 0xffff0000U));
+}
+
+/// d += a b, a 16 x 16, b 16 x 8, bfloat16.
+__device__ inline void multiply(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 /// Rows [begin, begin + kKeys) of the sequence's keys or values; zeros from `end` on, and beyond the head.
 template <int kDim, int kPitch>
 __device__ inline void fetch(float* to, const AttentionCall<float>& c, const float* rows, std::int64_t ld,
@@ -68,7 +87,7 @@ __global__ void __launch_bounds__(kThreads) attention_tf32_kernel(const Attentio
   wait_for_previous();
   let_next_begin();
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  constexpr int kQueries = 64 * kTiles, kSteps = kDim / 8, kKeyTiles = kKeys / 8;
+  constexpr int kQueries = 64 * kTiles, kSteps = kDim / 8, kDeep = kDim / 16, kKeyTiles = kKeys / 8;
   extern __shared__ __align__(16) float stages[];
   float* const sk = stages;                          // two stages
   float* const sv = sk + 2 * kKeys * kPitchK<kDim>;  // two stages
@@ -87,7 +106,7 @@ __global__ void __launch_bounds__(kThreads) attention_tf32_kernel(const Attentio
   commit_copies();
 
   // Row r of a warp's tile m, counted from `first`: (warp * kTiles + m) * 16 + r.
-  std::uint32_t q[kTiles][kSteps][4];
+  std::uint32_t q_high[kTiles][kDeep][4], q_low[kTiles][kDeep][4];
 #pragma unroll
   for (int m = 0; m < kTiles; ++m) {
 #pragma unroll
@@ -99,7 +118,8 @@ __global__ void __launch_bounds__(kThreads) attention_tf32_kernel(const Attentio
         const int d = k * 8 + pair;
         const bool there = row < count && d < c.head_dim;
         const float2 v = there ? *reinterpret_cast<const float2*>(from + d) : make_float2(0, 0);
-        q[m][k][half] = to_tf32(v.x * c.scale), q[m][k][half + 2] = to_tf32(v.y * c.scale);
+        const int place = half + k % 2 * 2;
+        split(v.x * c.scale, v.y * c.scale, q_high[m][k / 2][place], q_low[m][k / 2][place]);
       }
     }
   }
@@ -124,12 +144,22 @@ __global__ void __launch_bounds__(kThreads) attention_tf32_kernel(const Attentio
 
     float s[kTiles][kKeyTiles][4] = {};
 #pragma unroll
-    for (int k = 0; k < kSteps; ++k) {
+    for (int k = 0; k < kDeep; ++k) {
 #pragma unroll
       for (int n = 0; n < kKeyTiles; ++n) {
-        const float2 b = *reinterpret_cast<const float2*>(keys_here + (n * 8 + group) * kPitchK<kDim> + k * 8 + pair);
+        const float* const key = keys_here + (n * 8 + group) * kPitchK<kDim> + k * 16 + pair;
+        std::uint32_t high[2], low[2];
 #pragma unroll
-        for (int m = 0; m < kTiles; ++m) multiply(s[m][n], q[m][k], b.x, b.y);
+        for (int i = 0; i < 2; ++i) {
+          const float2 v = *reinterpret_cast<const float2*>(key + i * 8);
+          split(v.x, v.y, high[i], low[i]);
+        }
+#pragma unroll
+        for (int m = 0; m < kTiles; ++m) {
+          multiply(s[m][n], q_low[m][k], high);
+          multiply(s[m][n], q_high[m][k], low);
+          multiply(s[m][n], q_high[m][k], high);
+        }
       }
     }
 #pragma unroll
