@@ -63,30 +63,30 @@ std::vector<std::vector<std::int32_t>> many_texts(int count, int tokens) {
 
 TEST(Activations, ManyTextsInPiecesGiveTheVectorsOfFew) {
   Passes p;
-  const auto ids = many_texts(800, 12);  // 9,600 rows
+  const auto ids = many_texts(3200, 12);  // 38,400 rows
   const std::vector<std::span<const std::int32_t>> spans(ids.begin(), ids.end());
   const BlockWeights& block = *HeldBlock(*p.model.text->blocks, 0, p.backend);
   std::vector<std::int64_t> pieces;
   p.backend.on_linear = [&](const backend::LinearArgs& a) {
     if (a.weight == block.fc1.weight.get()) pieces.push_back(a.x.view.rows());
   };
-  const auto whole = p.texts(spans, false, p.text_bytes(800, 9600));
-  EXPECT_EQ(pieces, (std::vector<std::int64_t>{4800, 4800}));
+  const auto whole = p.texts(spans, false, p.text_bytes(3200, 38400));
+  EXPECT_EQ(pieces, (std::vector<std::int64_t>{19200, 19200}));
   pieces.clear();
   std::vector<float> parts;
-  for (std::size_t first = 0; first < spans.size(); first += 100) {
-    const auto some = p.texts(std::span(spans).subspan(first, 100), false, p.text_bytes(100, 1200));
+  for (std::size_t first = 0; first < spans.size(); first += 400) {
+    const auto some = p.texts(std::span(spans).subspan(first, 400), false, p.text_bytes(400, 4800));
     parts.insert(parts.end(), some.begin(), some.end());
   }
-  EXPECT_EQ(pieces, std::vector<std::int64_t>(8, 1200));
+  EXPECT_EQ(pieces, std::vector<std::int64_t>(8, 4800));
   EXPECT_EQ(whole, parts);
 }
 
 TEST(Activations, ManyTextsInPiecesOnTwoRanks) {
   Passes whole;
-  const auto ids = many_texts(800, 12);
+  const auto ids = many_texts(3200, 12);
   const std::vector<std::span<const std::int32_t>> spans(ids.begin(), ids.end());
-  const std::size_t bytes = whole.text_bytes(800, 9600);
+  const std::size_t bytes = whole.text_bytes(3200, 38400);
   const auto want = whole.texts(spans, false, bytes);
   auto group = parallel::make_in_process(2);
   std::vector<std::vector<float>> got(2);
@@ -114,7 +114,7 @@ TEST(Activations, ManyTextsInPiecesOnTwoRanks) {
 
 TEST(Activations, ManyImagesInPiecesGiveTheVectorsOfFew) {
   Passes p;
-  constexpr std::int64_t kImages = 3000, kPart = 500;  // 15,000 rows
+  constexpr std::int64_t kImages = 9000, kPart = 1500;  // 45,000 rows
   const Tensor pixels = host_tensor(DType::u8, {kImages, 16, 16, 3});
   std::mt19937 random(3);
   std::generate_n(pixels.view().as<std::uint8_t>(), pixels.bytes(),
@@ -125,7 +125,7 @@ TEST(Activations, ManyImagesInPiecesGiveTheVectorsOfFew) {
     if (a.weight == block.fc2.weight.get()) pieces.insert(a.x.view.rows());
   };
   const auto whole = p.images(pixels.view(), p.image_bytes(kImages));
-  EXPECT_EQ(pieces, std::set<std::int64_t>{7500});
+  EXPECT_EQ(pieces, std::set<std::int64_t>{22500});
   std::vector<float> parts;
   for (std::int64_t first = 0; first < kImages; first += kPart) {
     const ConstView some(pixels.view().data + first * 16 * 16 * 3, DType::u8, {kPart, 16, 16, 3});
@@ -138,7 +138,7 @@ TEST(Activations, ManyImagesInPiecesGiveTheVectorsOfFew) {
 TEST(Activations, APlanServesEverySmallerBatch) {
   Passes p;
   std::size_t before = 0;
-  for (const std::int64_t n : {1, 2, 3, 50, 1638, 1639, 2000, 4000}) {
+  for (const std::int64_t n : {1, 2, 3, 50, 6553, 6554, 8000, 16000}) {
     const std::size_t bytes = p.image_bytes(n);
     EXPECT_GT(bytes, before) << n;
     before = bytes;
