@@ -111,8 +111,8 @@ struct LinearArgs {
   const PreparedWeight* weight = nullptr;  // [N, K]
   ConstView bias;                          // f32 [N]; none: zero
   ActivationFn fn = ActivationFn::none;
-  ConstView residual;  // [M, N] of out's type; may be out itself; none: zero
-  Operand out;         // [M, N], activation or residual type
+  ConstView residual;                      // [M, N] of out's type; may be out itself; none: zero
+  Operand out;                             // [M, N], activation or residual type
   const PreparedWeight* reader = nullptr;  ///< a hint: what `out` is multiplied with next
 };
 
@@ -127,7 +127,7 @@ struct AttentionArgs {
   Sequences queries, keys;
   int heads = 0, head_dim = 0;
   bool causal = false;
-  Precision precision = Precision::fp32;  ///< of the pass: fp32 and tf32 have the same activation type
+  Precision precision = Precision::fp32;   ///< of the pass: fp32 and tf32 have the same activation type
   const PreparedWeight* reader = nullptr;  ///< a hint: what `out` is multiplied with next
 };
 
