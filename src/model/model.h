@@ -40,7 +40,9 @@ Model load_model(const ModelFiles& files, backend::Backend& backend, const LoadO
 /// The same from weights that are open already: files.open_weights()'s.
 Model load_model(const ModelFiles& files, WeightSource& source, backend::Backend& backend, const LoadOptions& options);
 
-/// Bytes that the weights of a load will take on the device, from the table alone: exact but for padding and scales.
+/// Bytes that the weights of a load will take on the device, from the table alone: exact but for padding, scales, and
+/// what a backend keeps more precisely than the precision asks (a GPU in tf32: queries, keys and values in half as much
+/// again).
 std::size_t expected_weight_bytes(const Config& config, const backend::Backend& backend, const LoadOptions& options);
 
 }  // namespace tandem::model

@@ -7,7 +7,8 @@
 namespace tandem::backend::cuda {
 
 /// Returns when all kernels in front of this one have ended and what they wrote can be read. A kernel that
-/// launch_kernel() starts calls it before it touches what others write or read.
+/// launch_kernel() starts calls it before it touches what others write or read, and in every block, whatever its path:
+/// only so does the end of one kernel say that all before it have ended.
 __device__ __forceinline__ void wait_for_previous() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
