@@ -81,7 +81,9 @@ std::optional<ProductChoice> Linear::measure(const LinearArgs& a, const MatmulCa
     }
   }
   add({Kernel::fused, {}}), add({Kernel::library, {}});
-  if (choices.size() == 1) return {};
+  // Finding the library's algorithm would overwrite a residual that its product knows nothing of.
+  const bool lost = a.fn != ActivationFn::none && m.residual == m.out;
+  if (choices.size() == 1 || lost) return {};
   // The library's best algorithm is found before its product is timed among the others.
   MatmulCall plain = m;
   if (a.fn != ActivationFn::none) plain.residual = nullptr;

@@ -179,6 +179,17 @@ TEST_P(CudaLinear, TheFastestKernelIsTakenOver) {
   all();
 }
 
+/// An activation behind a residual in place: the first call, which could measure, computes the same as any other.
+TEST_P(CudaLinear, TuningKeepsWhatAnActivationIsAddedTo) {
+  ::setenv("TANDEM_TUNING", "", 1);
+  cuda = make_cuda_backend(0);
+  ::unsetenv("TANDEM_TUNING");
+  cuda->start_tuning();
+  for (int call = 0; call < 2; ++call) {
+    compare({50, 256, 264}, ActivationFn::quick_gelu, Residual::in_place, residual_type(), true);
+  }
+}
+
 /// Few rows: tiles that are cut off on either side, inputs that end within a stage, inputs divided among blocks.
 TEST_P(CudaLinear, ProductsOfOneWave) {
   for (const Size s : {Size{1, 1024, 264},
