@@ -280,6 +280,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     for (int i = 0; i < 2 * tiles; ++i) {
       if (!mine) {
         pass.wait_full(at);  // an empty slot is not released twice
+        // A warp that has not looked yet could find the slot filled once more.
+        asm volatile("bar.sync %0, 128;" ::"r"(1 + group) : "memory");
         pass.release(at, true);
       }
       at = at.next();
