@@ -82,7 +82,10 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
   for (int i = 0; i < workers->size(); ++i) ahead += 2 * static_cast<std::size_t>(workers->replica(i).max_batch());
   scheduler = std::make_unique<engine::Scheduler>(*preparer, shared.decode, given.max_queue, ahead);
   describe(given);
-  preparer->accept(parse_device(info.device));
+  // A replica that replaces another goes where that was: "automatic" could mean the processor once a GPU has failed,
+  // and callers may have vectors in the GPU's memory.
+  options.device = parse_device(info.device);
+  preparer->accept(options.device);
   engine::Workers::Work work;
   work.serve = [this](engine::Replica& replica) { return engine::serve(replica, *scheduler, logger); };
   work.meanwhile = [this] { scheduler->drop_abandoned(); };

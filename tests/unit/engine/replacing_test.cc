@@ -46,6 +46,28 @@ TEST_F(Replacing, AReplicaWhoseDeviceFailedIsMadeAnew) {
   EXPECT_TRUE(was_said("a replica was replaced, 1 of 1 work"));
 }
 
+TEST_F(Replacing, TheNewOneIsOnTheDeviceThatTheEngineSaysItIsOn) {
+  std::mutex mutex;
+  std::vector<DeviceId::Kind> asked;
+  context_.impl().make_backend = [&](DeviceId device, const ContextOptions&, int) {
+    const std::lock_guard lock(mutex);
+    asked.push_back(device.kind);
+    return std::make_unique<engine::test::GatedBackend>(gates_);
+  };
+  EngineOptions o = options(4);
+  o.device = DeviceId{};
+  ASSERT_EQ(o.device.kind, DeviceId::Kind::automatic);
+  Engine engine(context_, o);
+  ASSERT_EQ(engine.info().device, "reference");
+  break_text_pass(engine);
+  auto answer = ask(engine, images());
+  ASSERT_TRUE(arrives(answer));
+  expect_right(answer.get());
+  constexpr auto kAny = DeviceId::Kind::automatic, kFound = DeviceId::Kind::reference;
+  const std::lock_guard lock(mutex);
+  EXPECT_EQ(asked, (std::vector{kAny, kFound, kFound, kFound}));
+}
+
 TEST_F(Replacing, MeanwhileTheOthersWork) {
   Engine engine(context_, options(4, 2));
   const int prepared = gates_.prepared();
