@@ -113,8 +113,8 @@ void Scheduler::dismiss(Taker& taker) {
 void Scheduler::start_pumps() {
   while (!stopped_ && pumps_ < pool_.size() && has_raw() &&
          prepared_ + static_cast<std::size_t>(pumps_) < prepare_ahead_) {
-    ++pumps_;
-    pool_.post([this] { pump(); });
+    pool_.post([this] { pump(); });  // which waits for the lock that is held here
+    ++pumps_;                        // not before: stop() would wait for one that could not be posted
     if (static_cast<std::size_t>(pumps_) >= raw_[0].size() + raw_[1].size()) break;
   }
 }

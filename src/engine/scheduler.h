@@ -127,6 +127,7 @@ std::vector<Item> Scheduler::next_batch(const Taker& taker, Fitting fitting, boo
   const std::size_t waiting = waiting_[image ? 1 : 0];
   const std::size_t share = (candidates.size() + waiting) / (waiting + 1);  // rounded up
   const std::size_t count = fitting(std::span<const Item* const>(candidates).first(share));
+  batch.reserve(count);  // may throw, as long as the items are still in the queue
   for (std::size_t i = 0; i < count; ++i) {
     batch.push_back(std::move(queue->front().item));
     queue->pop_front();

@@ -165,6 +165,7 @@ std::optional<ItemError> serve(Replica& replica, Scheduler& scheduler, const Log
   };
   std::vector<std::thread> others;
   try {
+    others.reserve(takers.size());  // a thread that runs already must find its place
     for (std::size_t i = 1; i < takers.size(); ++i) {
       others.push_back(start_thread("the thread of a replica's text tower", [&work, i] { work(i); }));
     }
