@@ -165,7 +165,8 @@ struct EngineHealth {
   std::string reason;  ///< of the latest failure, while not all work
 };
 
-/// How the algorithms of a GPU's matrix products were chosen, for the shapes met so far by all replicas.
+/// How the algorithms of a GPU's matrix products were chosen, for the shapes met so far by the replicas that the Engine
+/// began with; those that replaced one are not counted.
 struct KernelChoices {
   std::string file;  ///< of measurements that is in use (`tandem bench --tune`); empty: none
   int measured = 0;  ///< shapes whose algorithm a measurement chose

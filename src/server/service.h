@@ -50,8 +50,8 @@ class Service {
   std::string sickness() const;
   /// What is left of the engine's replicas; zeros until it is loaded.
   EngineHealth health() const;
-  /// False where only a new process helps: the model could not be loaded, is sick, or lost its last replica for good.
-  /// One that is being replaced is given its time.
+  /// False where the model could not be loaded, is sick, or lost its last replica for good. One whose last replica is
+  /// being replaced is given its time.
   bool alive() const;
   /// Whether info() and defaults() may be read: from then on they do not change.
   bool loaded() const;

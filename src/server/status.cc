@@ -41,7 +41,9 @@ void get_health(Service& service, const CallPtr&, const Reply& reply) {
 void get_ready(Service& service, const CallPtr&, const Reply& reply) {
   const bool ready = service.ready();
   const State state = service.state();
-  const char* const otherwise = service.health().replacing > 0 ? "replacing" : "failed";
+  const EngineHealth health = service.health();
+  // As long as some work, a replacement is not why the service is not ready.
+  const char* const otherwise = health.working == 0 && health.replacing > 0 ? "replacing" : "failed";
   reply(json_answer(status_json(service, ready, state == State::ready ? otherwise : to_string(state)),
                     ready ? 200 : 503));
 }

@@ -186,6 +186,22 @@ TEST_F(ServerTest, ReplicasThatFailedAreCountedAndOnlyAHopelessLossEndsHealth) {
   EXPECT_EQ(client.post("/v1/embeddings", kText).status, 200);
 }
 
+TEST_F(ServerTest, SicknessWhileOneReplicaIsReplacedIsNotCalledReplacing) {
+  start_ready();
+  {
+    const std::lock_guard lock(control->mutex);
+    control->health = {2, 1, 1, "fell off the bus"};
+    control->fail = ItemError{Code::internal, "the model gave a vector that is zero"};
+  }
+  Client client(server->port());
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(client.post("/v1/embeddings", kText).status, 500);
+  const Got ready = client.get("/ready");
+  EXPECT_EQ(ready.status, 503);
+  EXPECT_EQ(ready.parsed()["status"], "failed");
+  EXPECT_NE(ready.body.find("vector that is zero"), std::string::npos) << ready.body;
+  EXPECT_EQ(client.get("/health").status, 503);
+}
+
 TEST_F(ServerTest, StoppingFinishesWhatIsUnderWay) {
   start_ready();
   control->hold = true;
