@@ -247,6 +247,10 @@ BenchInputs take_inputs(const BenchOptions& options, const model::Config& config
 
 int run(BenchOptions options, Console& console) {
   if (!options.tune.empty() && options.stages) throw UsageError("--tune and --stages exclude each other: give one");
+  if (!options.output.empty() && (options.stages || !options.tune.empty())) {
+    throw UsageError(cat("--output would get no vectors from ", options.stages ? "--stages" : "--tune",
+                         ": leave one of the two out"));
+  }
   for (const std::string& path : {options.output, options.tune}) {
     if (!path.empty()) embed::check_output_path(path);
   }

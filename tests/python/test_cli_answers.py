@@ -154,6 +154,8 @@ def test_bench_shows_the_stages_of_a_pass(tandem, tiny):
     said = tandem(*args).out
     assert "attention output" in said and "together" in said and "\ntext " in said
     assert tandem(*args, "--tune", "x").code == 2
+    ran = tandem(*args, "--output", "x.safetensors")
+    assert ran.code == 2 and "--output" in ran.err, "vectors that were asked for are not left out in silence"
 
 
 def test_bench_writes_inputs_that_give_the_same_vectors(tandem, tiny, tmp_path):
