@@ -18,7 +18,7 @@ namespace tandem::backend {
 class TimedBackend final : public Backend {
  public:
   struct Stage {
-    std::string name;  ///< "attention", "qkv", …, "copy in"
+    std::string name;  ///< "attention", "q, k, v", …, "copy in"
     double milliseconds = 0;
     int operations = 0;
   };
