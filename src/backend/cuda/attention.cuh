@@ -45,22 +45,13 @@ AttentionCall<T> call_of(const AttentionArgs& a, int tile_rows, const Ahead& ahe
   return c;
 }
 
-/// A kernel with this much shared memory, which may be more than devices give unasked.
-template <class... Parameters, class... Arguments>
-cudaError_t launch_shared(void (*kernel)(Parameters...), dim3 grid, int threads, int shared, Queue queue,
-                          const Arguments&... arguments) {
-  const cudaError_t allowed = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
-  if (allowed != cudaSuccess) return allowed;
-  return launch_kernel(kernel, grid, threads, shared, queue, dim3(1), arguments...);
-}
-
 /// A block for every tile of queries of every head.
 template <class T>
 cudaError_t launch_tiles(void (*kernel)(AttentionCall<T>), const AttentionArgs& a, int tile_rows, int threads,
                          int shared, const Ahead& ahead, Queue queue) {
   const auto c = call_of<T>(a, tile_rows, ahead);
   const dim3 grid(static_cast<unsigned>(c.tiles * a.queries.count), static_cast<unsigned>(a.heads));
-  return launch_shared(kernel, grid, threads, shared, queue, c);
+  return launch_kernel(kernel, grid, threads, shared, queue, dim3(1), c);
 }
 
 /// A sequence's own rows.

@@ -343,8 +343,8 @@ cudaError_t launch(const AttentionArgs& a, int processors, const Ahead& ahead, Q
   c.parts = static_cast<std::int32_t>(fits ? std::min(most, (processors + heads - 1) / heads) : most);
   c.items = static_cast<std::int32_t>(heads * c.parts);
   const auto kernel = attention_wgmma_kernel<T, kDim, kTail>;
-  return launch_shared(kernel, dim3(static_cast<unsigned>(std::min(processors, c.items))), kThreads, kMemory, queue,
-                       keys, values, c);
+  return launch_kernel(kernel, dim3(static_cast<unsigned>(std::min(processors, c.items))), kThreads, kMemory, queue,
+                       dim3(1), keys, values, c);
 }
 
 template <class T, int kDim>

@@ -91,9 +91,7 @@ std::optional<ProductChoice> Linear::measure(const LinearArgs& a, const MatmulCa
   std::vector<ProductTimer::Way> ways;
   ways.reserve(choices.size());
   for (const ProductChoice& choice : choices) {
-    ways.emplace_back([&](const void* weight) {
-      MatmulCall call = m;
-      call.weight = weight;
+    ways.emplace_back([&](const MatmulCall& call) {
       try {
         return issue(choice, a, call, ahead) == cudaSuccess;
       } catch (const Error&) {  // the library's
@@ -150,12 +148,7 @@ cudaError_t Linear::by_library(const LinearArgs& a, MatmulCall m) {
   // Where the residual is what the product overwrites, the product goes elsewhere first.
   View product = a.out.view;
   if (a.residual && a.residual.data == a.out.view.data) {
-    const auto bytes = a.out.view.bytes();
-    if (spare_.bytes() < bytes) {
-      health_.check(cudaStreamSynchronize(queue_.stream), "waiting for the device");
-      spare_ = {};
-      spare_ = allocate_device(health_, device_.index, bytes);
-    }
+    make_room(health_, device_.index, queue_.stream, a.out.view.bytes(), spare_);
     product = {spare_.data(), a.out.view.dtype, a.out.view.shape};
   }
   m.residual = nullptr, m.out = product.data, m.ldo = product.stride;

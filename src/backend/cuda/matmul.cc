@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdio>
-#include <sstream>
+#include <string_view>
 
 #include "backend/cuda/matmul_problem.h"
 #include "backend/cuda/matmul_tuning.h"
@@ -14,6 +14,8 @@ namespace {
 
 /// Texts have any number of rows: what was chosen for shapes that no longer come must not pile up.
 constexpr std::size_t kMostChosen = 4096;
+/// Of its lines in a tuning file.
+constexpr std::string_view kTunedName = "cublasLt";
 /// What is timed of a shape, before its split products.
 constexpr int kMostProposed = 48;
 
@@ -72,7 +74,7 @@ int Matmul::propose(const MatmulCall& m, std::int64_t rows, cublasLtMatmulHeuris
 }
 
 Matmul::Choice Matmul::choose(const MatmulCall& m, std::int64_t rows) {
-  if (const auto found = tuned_.find(shape_of(m)); found != tuned_.end()) {
+  if (const auto found = tuned_.find(product_shape(m)); found != tuned_.end()) {
     Problem p(m, m.rows);
     cublasLtMatmulHeuristicResult_t result{};
     if (p.good == CUBLAS_STATUS_SUCCESS &&
@@ -105,7 +107,7 @@ cublasLtMatmulAlgo_t Matmul::fastest(const MatmulCall& m) {
   return tuner_->fastest(m, proposed);
 }
 
-Matmul::Shape Matmul::shape_of(const MatmulCall& m) {
+ProductShape product_shape(const MatmulCall& m) {
   const std::int64_t kind = static_cast<std::int64_t>(m.in) * 64 + static_cast<std::int64_t>(m.type) * 8 +
                             (m.residual != nullptr ? 4 : 0) + (m.bias != nullptr ? 2 : 0) + (m.tf32 ? 1 : 0);
   return {row_bucket(m.rows), m.outputs, m.inputs, kind};
@@ -114,45 +116,31 @@ Matmul::Shape Matmul::shape_of(const MatmulCall& m) {
 std::string Matmul::tuned() const {
   std::string out;
   for (const auto& [shape, algo] : tuned_) {
-    out += cat("cublasLt ", cublasLtGetVersion());
-    for (const std::int64_t n : shape) out += cat(' ', n);
-    out += ' ';
+    std::string hex;
     for (const std::uint64_t word : algo.data) {
       char text[17];
       std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(word));
-      out += text;
+      hex += text;
     }
-    out += '\n';
+    out += tuned_line(kTunedName, cublasLtGetVersion(), shape, hex);
   }
   return out;
 }
 
 int Matmul::take_tuned(const std::string& text) {
-  std::istringstream lines(text);
-  int taken = 0;
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream words(line);
-    std::string name, hex;
-    std::size_t version = 0;
-    Shape shape{};
-    words >> name >> version;
-    for (std::int64_t& n : shape) words >> n;
-    words >> hex;
-    cublasLtMatmulAlgo_t algo{};
-    constexpr std::size_t kWords = std::size(decltype(algo.data){});
-    if (!words || name != "cublasLt" || version != cublasLtGetVersion() || hex.size() != 16 * kWords ||
-        hex.find_first_not_of("0123456789abcdef") != std::string::npos) {
-      continue;
-    }
-    for (std::size_t i = 0; i < kWords; ++i) algo.data[i] = std::stoull(hex.substr(16 * i, 16), nullptr, 16);
-    tuned_[shape] = algo;
-    ++taken;
-  }
-  return taken;
+  return take_tuned_lines(
+      text, kTunedName, cublasLtGetVersion(), [&](const ProductShape& shape, const std::string& hex) {
+        cublasLtMatmulAlgo_t algo{};
+        constexpr std::size_t kWords = std::size(decltype(algo.data){});
+        if (hex.size() != 16 * kWords || hex.find_first_not_of("0123456789abcdef") != std::string::npos) return false;
+        for (std::size_t i = 0; i < kWords; ++i) algo.data[i] = std::stoull(hex.substr(16 * i, 16), nullptr, 16);
+        tuned_[shape] = algo;
+        return true;
+      });
 }
 
 const cublasLtMatmulAlgo_t& Matmul::algorithm(const MatmulCall& m) {
-  const auto [rows, outputs, inputs, kind] = shape_of(m);
+  const auto [rows, outputs, inputs, kind] = product_shape(m);
   const auto aligned = static_cast<std::int64_t>(
       std::min({alignment(m.weight, m.ldw, m.in), alignment(m.x, m.ldx, m.in), alignment(m.out, m.ldo, m.type),
                 m.residual != nullptr ? alignment(m.residual, m.ldr, m.type) : 256U}));
@@ -161,7 +149,7 @@ const cublasLtMatmulAlgo_t& Matmul::algorithm(const MatmulCall& m) {
   const Key key{rows, outputs, inputs, m.ldx * 257 + aligned, m.ldw, m.ldo, residual, kind};
   if (const auto found = chosen_.find(key); found != chosen_.end()) return found->second;
   if (chosen_.size() >= kMostChosen) chosen_.clear();
-  if (tuner_ && !tuned_.contains(shape_of(m))) tuned_[shape_of(m)] = fastest(m);
+  if (tuner_ && !tuned_.contains(product_shape(m))) tuned_[product_shape(m)] = fastest(m);
   const Choice choice = choose(m, rows);
   ++(choice.measured ? choices_.measured : choices_.proposed);
   return chosen_.emplace(key, choice.algo).first->second;

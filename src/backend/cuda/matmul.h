@@ -11,6 +11,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/runtime.h"
+#include "backend/cuda/tuned_lines.h"
 
 namespace tandem::backend::cuda {
 
@@ -36,6 +37,9 @@ std::int64_t row_bucket(std::int64_t rows);
 
 class MatmulTuner;
 class ProductTimer;
+
+/// What a tuning file knows a call by; its kind is made of types, bias and residual.
+ProductShape product_shape(const MatmulCall& call);
 
 /// One handle, its workspace, and the algorithms chosen so far: one a bucket of shapes, as it was measured on such a
 /// device, or by cuBLASLt's heuristic; never by timing, unless tuning was asked for. Used by one thread at a time, on
@@ -81,10 +85,7 @@ class Matmul {
   /// What a heuristic looks at: sizes (rows rounded up to a bucket), strides, types, epilogue, alignment.
   using Key = std::array<std::int64_t, 8>;
   std::map<Key, cublasLtMatmulAlgo_t> chosen_;
-  /// The same for packed matrices: bucket of rows, outputs, inputs, and the kind of call (types, bias, residual).
-  using Shape = std::array<std::int64_t, 4>;
-  static Shape shape_of(const MatmulCall& call);
-  std::map<Shape, cublasLtMatmulAlgo_t> tuned_;
+  std::map<ProductShape, cublasLtMatmulAlgo_t> tuned_;  ///< for packed matrices
   Choices& choices_;
   std::unique_ptr<MatmulTuner> tuner_;  ///< none: nothing is timed
 };

@@ -73,31 +73,6 @@ __device__ __forceinline__ void fetch(const CUtensorMap& map, std::uint32_t to, 
       : "memory");
 }
 
-using cute::SM90::GMMA::Major;
-using cute::SM90::GMMA::ScaleOut;
-template <class T, int kColumns>
-struct TileProduct;
-#define TANDEM_TILE_PRODUCT(columns)                                                       \
-  template <>                                                                              \
-  struct TileProduct<__half, columns> {                                                    \
-    using Op = cute::SM90::GMMA::MMA_64x##columns##x16_F32F16F16_SS<Major::K, Major::K>;   \
-  };                                                                                       \
-  template <>                                                                              \
-  struct TileProduct<__nv_bfloat16, columns> {                                             \
-    using Op = cute::SM90::GMMA::MMA_64x##columns##x16_F32BF16BF16_SS<Major::K, Major::K>; \
-  };
-TANDEM_TILE_PRODUCT(64)
-TANDEM_TILE_PRODUCT(96)
-TANDEM_TILE_PRODUCT(128)
-TANDEM_TILE_PRODUCT(160)
-#undef TANDEM_TILE_PRODUCT
-
-template <class Op, int kCount, std::size_t... kIndex>
-__device__ __forceinline__ void tile_product(std::uint64_t a, std::uint64_t b, float (&d)[kCount], ScaleOut scale,
-                                             std::index_sequence<kIndex...>) {
-  Op::fma(a, b, d[kIndex]..., scale);
-}
-
 /// Eight elements as they lie in memory.
 template <class Out>
 struct Raw {
@@ -251,9 +226,8 @@ __global__ void __launch_bounds__(Tile<kRows, kColumns>::kThreads, 1)
     products_begin();
 #pragma unroll
     for (int k = 0; k < kDepth / 16; ++k) {
-      using Op = typename TileProduct<T, kColumns>::Op;
-      tile_product<Op>(a + 2 * k, b + 2 * k, d, i == 0 && k == 0 ? ScaleOut::Zero : ScaleOut::One,
-                       std::make_index_sequence<kColumns / 2>());
+      product<typename SharedProduct<T, kColumns>::Op>(a + 2 * k, b + 2 * k, d,
+                                                       i == 0 && k == 0 ? ScaleOut::Zero : ScaleOut::One);
     }
     products_commit();
     products_wait<1>();  // the step before
@@ -331,12 +305,10 @@ cudaError_t run(const OneWaveCall& c, const OneWavePlan& plan, Queue queue) {
   w.rows = static_cast<std::int32_t>(c.rows), w.outputs = static_cast<std::int32_t>(c.outputs);
   w.steps = static_cast<std::int32_t>((c.inputs + kDepth - 1) / kDepth);
   w.alpha = c.alpha, w.fn = c.fn, w.wide = c.type == DType::f32, w.ahead = c.ahead;
-  const auto kernel = one_wave_kernel<T, kRows, kColumns>;
-  const cudaError_t allowed = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kMemory);
-  if (allowed != cudaSuccess) return allowed;
   const auto parts = static_cast<unsigned>(plan.parts);
   const dim3 grid(blocks_for(c.rows, kRows), blocks_for(c.outputs, kColumns), parts), cluster(1, 1, parts);
-  return launch_kernel(kernel, grid, Tile::kThreads, Tile::kMemory, queue, cluster, x, weight, w);
+  return launch_kernel(one_wave_kernel<T, kRows, kColumns>, grid, Tile::kThreads, Tile::kMemory, queue, cluster, x,
+                       weight, w);
 }
 
 template <class T>

@@ -87,11 +87,7 @@ cublasLtMatmulAlgo_t MatmulTuner::fastest(const MatmulCall& m, const std::vector
   std::vector<ProductTimer::Way> ways;
   ways.reserve(algorithms.size());
   for (const auto& algo : algorithms) {
-    ways.emplace_back([&](const void* weight) {
-      MatmulCall call = m;
-      call.weight = weight;
-      return multiply_(call, algo) == CUBLAS_STATUS_SUCCESS;
-    });
+    ways.emplace_back([&](const MatmulCall& call) { return multiply_(call, algo) == CUBLAS_STATUS_SUCCESS; });
   }
   timer_.begin(m);
   const std::vector<std::size_t> ranked = timer_.rank(ways);

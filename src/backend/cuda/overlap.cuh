@@ -36,10 +36,15 @@ __device__ __forceinline__ void fetch_ahead(const Ahead& ahead) {
   }
 }
 
-/// Launches a kernel that calls wait_for_previous(), in clusters of `cluster` blocks.
+/// Launches a kernel that calls wait_for_previous(), in clusters of `cluster` blocks; `shared` may be more than devices
+/// give unasked.
 template <class... Parameters, class... Arguments>
 cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 grid, int threads, int shared, Queue queue, dim3 cluster,
                           const Arguments&... arguments) {
+  if (shared > 0) {
+    const cudaError_t allowed = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+    if (allowed != cudaSuccess) return allowed;
+  }
   cudaLaunchAttribute attributes[2];
   cudaLaunchConfig_t config{};
   config.gridDim = grid, config.blockDim = dim3(static_cast<unsigned>(threads));

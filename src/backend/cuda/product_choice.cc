@@ -2,7 +2,7 @@
 
 #include <cstdio>
 #include <optional>
-#include <sstream>
+#include <string_view>
 
 #include "base/strings.h"
 
@@ -12,7 +12,8 @@ namespace {
 using Kernel = ProductChoice::Kernel;
 
 /// Of this folder's kernels: raised when one of them has become faster, so that what was measured before is not taken.
-constexpr int kVersion = 1;
+constexpr std::size_t kVersion = 1;
+constexpr std::string_view kName = "product";
 /// Texts have any number of rows: shapes that no longer come must not pile up.
 constexpr std::size_t kMostMet = 4096;
 
@@ -36,51 +37,34 @@ std::string to_string(const ProductChoice& c) {
   return "library";
 }
 
-ProductChoices::Shape ProductChoices::shape_of(const MatmulCall& m, ActivationFn fn) {
-  const std::int64_t kind = static_cast<std::int64_t>(fn) * 512 + static_cast<std::int64_t>(m.in) * 64 +
-                            static_cast<std::int64_t>(m.type) * 8 + (m.residual != nullptr ? 4 : 0) +
-                            (m.bias != nullptr ? 2 : 0) + (m.tf32 ? 1 : 0);
-  return {row_bucket(m.rows), m.outputs, m.inputs, kind};
+ProductShape ProductChoices::shape_of(const MatmulCall& m, ActivationFn fn) {
+  ProductShape shape = product_shape(m);
+  shape.back() += static_cast<std::int64_t>(fn) * 512;
+  return shape;
 }
 
-const ProductChoice* ProductChoices::find(const Shape& shape) const {
+const ProductChoice* ProductChoices::find(const ProductShape& shape) const {
   const auto found = tuned_.find(shape);
   return found == tuned_.end() ? nullptr : &found->second;
 }
 
-bool ProductChoices::is_new(const Shape& shape) {
+bool ProductChoices::is_new(const ProductShape& shape) {
   if (met_.size() >= kMostMet) met_.clear();
   return met_.insert(shape).second;
 }
 
 std::string ProductChoices::text() const {
   std::string out;
-  for (const auto& [shape, choice] : tuned_) {
-    out += cat("product ", kVersion);
-    for (const std::int64_t n : shape) out += cat(' ', n);
-    out += cat(' ', to_string(choice), '\n');
-  }
+  for (const auto& [shape, choice] : tuned_) out += tuned_line(kName, kVersion, shape, to_string(choice));
   return out;
 }
 
 int ProductChoices::take(const std::string& text) {
-  std::istringstream lines(text);
-  int taken = 0;
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream words(line);
-    std::string name, word;
-    int version = 0;
-    Shape shape{};
-    words >> name >> version;
-    for (std::int64_t& n : shape) words >> n;
-    words >> word;
-    if (!words || name != "product" || version != kVersion) continue;
+  return take_tuned_lines(text, kName, kVersion, [&](const ProductShape& shape, const std::string& word) {
     const auto choice = parse(word);
-    if (!choice) continue;
-    set(shape, *choice);
-    ++taken;
-  }
-  return taken;
+    if (choice) set(shape, *choice);
+    return choice.has_value();
+  });
 }
 
 }  // namespace tandem::backend::cuda

@@ -1,7 +1,6 @@
 // Which kernel computes a linear layer: cuBLASLt's, or one of this folder's own.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <map>
 #include <set>
@@ -25,16 +24,15 @@ std::string to_string(const ProductChoice& choice);
 /// Measured choices, one a bucket of shapes.
 class ProductChoices {
  public:
-  /// Bucket of rows, outputs, inputs, and the kind of call: types, bias, residual, activation.
-  using Shape = std::array<std::int64_t, 4>;
-  static Shape shape_of(const MatmulCall& call, ActivationFn fn);
+  /// product_shape(), and the activation as well.
+  static ProductShape shape_of(const MatmulCall& call, ActivationFn fn);
 
   /// Null where nothing was measured.
-  const ProductChoice* find(const Shape& shape) const;
-  void set(const Shape& shape, const ProductChoice& choice) { tuned_[shape] = choice; }
+  const ProductChoice* find(const ProductShape& shape) const;
+  void set(const ProductShape& shape, const ProductChoice& choice) { tuned_[shape] = choice; }
   void clear() { tuned_.clear(); }
   /// True once a shape.
-  bool is_new(const Shape& shape);
+  bool is_new(const ProductShape& shape);
 
   /// A line a shape.
   std::string text() const;
@@ -42,8 +40,8 @@ class ProductChoices {
   int take(const std::string& text);
 
  private:
-  std::map<Shape, ProductChoice> tuned_;
-  std::set<Shape> met_;
+  std::map<ProductShape, ProductChoice> tuned_;
+  std::set<ProductShape> met_;
 };
 
 }  // namespace tandem::backend::cuda

@@ -51,11 +51,7 @@ void ProductTimer::copy_weight() {
   // Aligned as the weight is.
   const std::size_t offset = reinterpret_cast<std::uintptr_t>(m.weight) % 256, stride = (bytes + 255) / 256 * 256;
   const std::size_t needed = offset + (count - 1) * stride;
-  if (copies_.bytes() < needed) {
-    health_.check(cudaStreamSynchronize(stream_), "waiting for the device");
-    copies_ = {};
-    copies_ = allocate_device(health_, device_, needed);
-  }
+  make_room(health_, device_, stream_, needed, copies_);
   for (std::size_t i = 0; i + 1 < count; ++i) {
     std::byte* place = copies_.data() + offset + i * stride;
     health_.check(cudaMemcpyAsync(place, m.weight, bytes, cudaMemcpyDeviceToDevice, stream_), "copying a weight");
@@ -68,11 +64,7 @@ void ProductTimer::begin(const MatmulCall& m) {
   copy_weight();
   if (m.residual != m.out) return;
   const std::size_t bytes = output_bytes(m);
-  if (kept_.bytes() < bytes) {
-    health_.check(cudaStreamSynchronize(stream_), "waiting for the device");
-    kept_ = {};
-    kept_ = allocate_device(health_, device_, bytes);
-  }
+  make_room(health_, device_, stream_, bytes, kept_);
   health_.check(cudaMemcpyAsync(kept_.data(), m.out, bytes, cudaMemcpyDeviceToDevice, stream_), "keeping a residual");
 }
 
@@ -93,15 +85,17 @@ void ProductTimer::end() {
 
 ProductTimer::Graph ProductTimer::record(const Way& way, int products) {
   // Once before it is recorded: its code is loaded then, and memory is made.
-  if (!way(call_.weight)) {
+  if (!way(call_)) {
     static_cast<void>(cudaGetLastError());
     return {};
   }
   health_.check(cudaStreamSynchronize(stream_), "trying an algorithm");
   health_.check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "recording a product");
   bool good = true;
+  MatmulCall call = call_;
   for (int i = 0; i < products && good; ++i) {
-    good = way(weights_[static_cast<std::size_t>(i / in_a_row()) % weights_.size()]);
+    call.weight = weights_[static_cast<std::size_t>(i / in_a_row()) % weights_.size()];
+    good = way(call);
   }
   cudaGraph_t captured = nullptr;
   const cudaError_t ended = cudaStreamEndCapture(stream_, &captured);

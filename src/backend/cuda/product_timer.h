@@ -22,8 +22,9 @@ struct AheadLimits {
 /// as a graph, since the host issues small products more slowly than a device computes them.
 class ProductTimer {
  public:
-  /// Issues the product on the stream, with the call's weight or a copy of it. False where it cannot be computed so.
-  using Way = std::function<bool(const void* weight)>;
+  /// Issues the product on the stream: begin()'s call, with its weight or a copy of it. False where it cannot be
+  /// computed so.
+  using Way = std::function<bool(const MatmulCall& call)>;
 
   ProductTimer(Health& health, int device, cudaStream_t stream, AheadLimits ahead);
 

@@ -120,6 +120,13 @@ Buffer allocate_device(Health& health, int device, std::size_t bytes) {
   return {static_cast<std::byte*>(memory), bytes, release};
 }
 
+void make_room(Health& health, int device, cudaStream_t stream, std::size_t bytes, Buffer& memory) {
+  if (memory.bytes() >= bytes) return;
+  health.check(cudaStreamSynchronize(stream), "waiting for the device");
+  memory = {};
+  memory = allocate_device(health, device, bytes);
+}
+
 Stream make_stream(Health& health) {
   cudaStream_t stream = nullptr;
   health.check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");

@@ -50,6 +50,10 @@ std::vector<CudaDevice> list_devices();
 /// thread.
 Buffer allocate_device(Health& health, int device, std::size_t bytes);
 
+/// At least so many bytes in `memory`, new ones where it has fewer: then it waits for what `stream` may do with the
+/// old.
+void make_room(Health& health, int device, cudaStream_t stream, std::size_t bytes, Buffer& memory);
+
 /// A plain owner of one of the runtime's handles.
 template <class Handle, cudaError_t (*kDestroy)(Handle)>
 class Owned {

@@ -63,6 +63,23 @@ TANDEM_PRODUCT(64)
 TANDEM_PRODUCT(80)
 TANDEM_PRODUCT(128)
 #undef TANDEM_PRODUCT
+/// Both operands in shared memory, their inputs one behind the other.
+template <class T, int kColumns>
+struct SharedProduct;
+#define TANDEM_PRODUCT(columns)                                                            \
+  template <>                                                                              \
+  struct SharedProduct<__half, columns> {                                                  \
+    using Op = cute::SM90::GMMA::MMA_64x##columns##x16_F32F16F16_SS<Major::K, Major::K>;   \
+  };                                                                                       \
+  template <>                                                                              \
+  struct SharedProduct<__nv_bfloat16, columns> {                                           \
+    using Op = cute::SM90::GMMA::MMA_64x##columns##x16_F32BF16BF16_SS<Major::K, Major::K>; \
+  };
+TANDEM_PRODUCT(64)
+TANDEM_PRODUCT(96)
+TANDEM_PRODUCT(128)
+TANDEM_PRODUCT(160)
+#undef TANDEM_PRODUCT
 
 /// d (+)= a b: a in registers, b in shared memory, d the accumulators of 64 rows.
 template <class Op, int kCount, std::size_t... kIndex>
@@ -73,6 +90,16 @@ __device__ __forceinline__ void product(const std::uint32_t (&a)[4], std::uint64
 template <class Op, int kCount>
 __device__ __forceinline__ void product(const std::uint32_t (&a)[4], std::uint64_t b, float (&d)[kCount],
                                         ScaleOut scale) {
+  product<Op>(a, b, d, scale, std::make_index_sequence<kCount>());
+}
+/// The same with both operands in shared memory.
+template <class Op, int kCount, std::size_t... kIndex>
+__device__ __forceinline__ void product(std::uint64_t a, std::uint64_t b, float (&d)[kCount], ScaleOut scale,
+                                        std::index_sequence<kIndex...>) {
+  Op::fma(a, b, d[kIndex]..., scale);
+}
+template <class Op, int kCount>
+__device__ __forceinline__ void product(std::uint64_t a, std::uint64_t b, float (&d)[kCount], ScaleOut scale) {
   product<Op>(a, b, d, scale, std::make_index_sequence<kCount>());
 }
 __device__ __forceinline__ void products_begin() {
