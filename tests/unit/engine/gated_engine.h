@@ -58,6 +58,11 @@ class GatedEngine : public testing::Test {
     for (std::size_t i = first; i < first + count; ++i) r.texts.push_back(texts_[i]);
     return r;
   }
+  Request both() const {
+    Request out = images();
+    out.texts = texts().texts;
+    return out;
+  }
   /// A response, or why there is none: without an exception that two threads would hold.
   using Outcome = std::variant<Response, ItemError>;
   static std::future<Outcome> ask(Engine& engine, Request request) {
@@ -80,6 +85,11 @@ class GatedEngine : public testing::Test {
   /// Whether an answer is there within half a minute.
   static bool arrives(const std::future<Outcome>& answer) {
     return answer.wait_for(std::chrono::seconds(30)) == std::future_status::ready;
+  }
+  void expect_both_answered(Engine& engine) const {
+    auto answer = ask(engine, both());
+    ASSERT_TRUE(arrives(answer));
+    expect_right(answer.get());
   }
   static bool waits(const std::future<Outcome>& answer) {
     return answer.wait_for(std::chrono::milliseconds(20)) != std::future_status::ready;

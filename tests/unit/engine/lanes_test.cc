@@ -35,9 +35,7 @@ TEST_F(Lanes, ATextBatchIsComputedWhileImagesAreUnderWayAndTheOtherWayRound) {
 TEST_F(Lanes, ARequestForBothHasBothUnderWayAtOnce) {
   Engine engine(context_, options(static_cast<int>(kItems)));
   close_all();
-  Request both = images();
-  both.texts = texts().texts;
-  auto answer = ask(engine, both);
+  auto answer = ask(engine, both());
   EXPECT_TRUE(gates_.under_way(true, 1));
   EXPECT_TRUE(gates_.under_way(false, 1));
   gates_.open(false);

@@ -31,11 +31,7 @@ TEST_F(Replacing, AReplicaWhoseDeviceFailedIsMadeAnew) {
   EXPECT_TRUE(engine.health().reason.empty());
   for (int round = 1; round <= 5; ++round) {  // more often than it would be tried in vain
     break_text_pass(engine);
-    auto both = images();
-    both.texts = texts().texts;
-    auto answer = ask(engine, both);
-    ASSERT_TRUE(arrives(answer));
-    expect_right(answer.get());
+    ASSERT_NO_FATAL_FAILURE(expect_both_answered(engine));
     EXPECT_TRUE(is(engine, 1, 0));
     EXPECT_EQ(gates_.made(), 2 + 2 * round);
     EXPECT_EQ(gates_.prepared(), prepared * (1 + round));  // nobody else has the weights
@@ -77,11 +73,7 @@ TEST_F(Replacing, MeanwhileTheOthersWork) {
   EXPECT_EQ(engine.health().replicas, 2);
   EXPECT_EQ(engine.health().reason, "fell off the bus");
   for (int i = 0; i < 3; ++i) {
-    auto both = images();
-    both.texts = texts().texts;
-    auto answer = ask(engine, both);
-    ASSERT_TRUE(arrives(answer));
-    expect_right(answer.get());
+    ASSERT_NO_FATAL_FAILURE(expect_both_answered(engine));
   }
   EXPECT_TRUE(is(engine, 1, 1));
   gates_.let_make(true);
