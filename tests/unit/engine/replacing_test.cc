@@ -56,9 +56,8 @@ TEST_F(Replacing, TheNewOneIsOnTheDeviceThatTheEngineSaysItIsOn) {
   Engine engine(context_, o);
   ASSERT_EQ(engine.info().device, "reference");
   break_text_pass(engine);
-  auto answer = ask(engine, images());
-  ASSERT_TRUE(arrives(answer));
-  expect_right(answer.get());
+  // Images alone may be answered by the old one, whose other lane has not failed.
+  ASSERT_NO_FATAL_FAILURE(expect_both_answered(engine));
   constexpr auto kAny = DeviceId::Kind::automatic, kFound = DeviceId::Kind::reference;
   const std::lock_guard lock(mutex);
   EXPECT_EQ(asked, (std::vector{kAny, kFound, kFound, kFound}));
