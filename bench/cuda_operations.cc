@@ -164,7 +164,17 @@ void measure(Backend& backend, const Tower& t, std::int64_t batch, Precision pre
   op("layer_norm", 8 * m * d, (kept + size) * m * d, [&](int) {
     backend.layer_norm({x, gamma.view(), gamma.view(), 1e-5F, {h, {}}});
   });
-  product("qkv", &Layer::qkv, h, bias_qkv, qkv, ActivationFn::none, false);
+  const auto normed = [&](const char* name, const std::unique_ptr<PreparedWeight> Layer::*weight, const Tensor& b,
+                          View out, ActivationFn fn) {
+    const double n = static_cast<double>(out.columns());
+    op(name, 2 * m * n * d, kept * m * d + size * (n * d + m * n), [&](int i) {
+      NormLinearArgs a;
+      a.x = x, a.gamma = a.beta = gamma.view(), a.weight = (layers[static_cast<std::size_t>(i)].*weight).get();
+      a.bias = b.view(), a.fn = fn, a.precision = precision, a.normalized.view = h, a.out.view = out;
+      backend.norm_linear(a);
+    });
+  };
+  normed("layer_norm and qkv", &Layer::qkv, bias_qkv, qkv, ActivationFn::none);
   AttentionArgs a;
   a.q = qkv.column_range(0, t.width), a.k = qkv.column_range(t.width, t.width);
   a.v = qkv.column_range(2 * t.width, t.width), a.out = h;
@@ -173,8 +183,7 @@ void measure(Backend& backend, const Tower& t, std::int64_t batch, Precision pre
   const double seen = a.causal ? 2 : 4;  // a causal query sees half of the keys
   op("attention", seen * m * static_cast<double>(t.tokens) * d, size * 4 * m * d, [&](int) { backend.attention(a); });
   product("out", &Layer::out, h, bias, x, ActivationFn::none, true);
-  product("fc1", &Layer::fc1, h, bias_mlp, wide, t.fn, false);
-  product("fc1 without activation", &Layer::fc1, h, bias_mlp, wide, ActivationFn::none, false);
+  normed("layer_norm and fc1", &Layer::fc1, bias_mlp, wide, t.fn);
   product("fc2", &Layer::fc2, wide, bias, x, ActivationFn::none, true);
   AttentionArgs last = a;
   last.q = h.row_range(0, batch), last.out = h.row_range(batch, batch), last.causal = false;
@@ -182,6 +191,14 @@ void measure(Backend& backend, const Tower& t, std::int64_t batch, Precision pre
   if (rows >= 2 * batch) {
     op("attention, one query", 4 * m * d, size * 2 * m * d, [&](int) { backend.attention(last); });
   }
+  const View selected = residuals.matrix(batch, t.width);
+  Data floats(backend, DType::f32);
+  const View pooled = floats.matrix(batch, t.width), projected = floats.matrix(batch, t.embed);
+  const auto projection = floats.projection(t.embed, t.width);
+  const auto b = static_cast<double>(batch), e = static_cast<double>(t.embed);
+  op("layer_norm and projection", 2 * b * d * e, 4 * (d * e + b * e + b * d), [&](int) {
+    backend.norm_project({selected, gamma.view(), gamma.view(), 1e-5F, pooled, projection.get(), true, projected});
+  });
   if (t.image == 0) return;
   Patches patches(backend, t, batch, precision);
   op("patch_embed", patches.flops(), patches.bytes(), [&](int) { patches.embed(); });
@@ -205,9 +222,9 @@ int run(int argc, char** argv) {
     Data data(*backend, backend->types(precision).activation);
     std::vector<Layer> layers(kWeights);
     for (Layer& layer : layers) {
-      layer.qkv = data.weight(3 * t.width, t.width, precision);
+      layer.qkv = data.norm_weight(3 * t.width, t.width, precision);
       layer.out = data.weight(t.width, t.width, precision);
-      layer.fc1 = data.weight(t.mlp, t.width, precision);
+      layer.fc1 = data.norm_weight(t.mlp, t.width, precision);
       layer.fc2 = data.weight(t.width, t.mlp, precision);
     }
     for (const std::int64_t batch : {1, 16, 256}) measure(*backend, t, batch, precision, seconds, layers, report);

@@ -23,55 +23,66 @@ class Products {
         residuals_(backend, backend.types(precision).residual),
         floats_(backend, DType::f32),
         h_(data_.matrix(most_rows, t.width)),
+        room_(data_.matrix(most_rows, t.width)),
         wide_(data_.matrix(most_rows, t.mlp)),
         x_(residuals_.matrix(most_rows, t.width)),
         pooled_(floats_.matrix(kBatches.back(), t.width)),
         projected_(floats_.matrix(kBatches.back(), t.embed)),
+        selected_(residuals_.matrix(kBatches.back(), t.width)),
+        gamma_(floats_.vector(t.width)),
         bias_(floats_.vector(t.mlp)),
         projection_(floats_.projection(t.embed, t.width)) {
-    for (const auto& [outputs, inputs] : {std::pair{3 * t.width, t.width},
-                                          {2 * t.width, t.width},
-                                          {t.width, t.width},
-                                          {t.mlp, t.width},
-                                          {t.width, t.mlp}}) {
-      weights_.push_back(data_.weight(outputs, inputs, precision));
+    for (const std::int64_t outputs : {3 * t.width, 2 * t.width, t.width, t.mlp}) {
+      weights_.push_back(data_.norm_weight(outputs, t.width, precision));
     }
+    for (const std::int64_t inputs : {t.width, t.mlp}) weights_.push_back(data_.weight(t.width, inputs, precision));
   }
 
   /// All blocks but the last.
   void block(std::int64_t rows) {
-    product(kQkv, rows);
-    rest(rows);
+    normed(kQkv, x_, rows);
+    rest(x_, rows);
   }
   /// The last block and the projection, for so many items with so many rows.
   void last(std::int64_t rows, std::int64_t items) {
-    product(kKv, rows);
-    product(kSquare, items);
-    rest(items);
-    backend_.project({pooled_.row_range(0, items), projection_.get(), true, projected_.row_range(0, items)});
+    normed(kKv, x_, rows);
+    normed(kQ, selected_, items);
+    rest(selected_, items);
+    backend_.norm_project({selected_.row_range(0, items), gamma_.view(), gamma_.view(), 1e-5F,
+                           pooled_.row_range(0, items), projection_.get(), true, projected_.row_range(0, items)});
   }
 
  private:
-  enum Which : std::size_t { kQkv, kKv, kSquare, kFc1, kFc2 };
+  enum Which : std::size_t { kQkv, kKv, kQ, kFc1, kOut, kFc2 };
 
-  void rest(std::int64_t rows) {
-    product(kSquare, rows, true);
-    product(kFc1, rows, false, fn_);
-    product(kFc2, rows, true);
+  void rest(View x, std::int64_t rows) {
+    add(kOut, h_, x, rows);
+    normed(kFc1, x, rows, fn_);
+    add(kFc2, wide_, x, rows);
   }
-  void product(Which which, std::int64_t rows, bool residual = false, ActivationFn fn = ActivationFn::none) {
+  /// wide = fn(W ln(x) + b)
+  void normed(Which which, View x, std::int64_t rows, ActivationFn fn = ActivationFn::none) {
     const PreparedWeight& w = *weights_[which];
-    const ConstView in = View{which == kFc2 ? wide_.data : h_.data, h_.dtype, {rows, w.inputs()}};
-    const View out = residual ? x_.row_range(0, rows) : View{wide_.data, wide_.dtype, {rows, w.outputs()}};
     const ConstView bias(bias_.view().data, DType::f32, {w.outputs()});
-    backend_.linear({in, &w, bias, fn, residual ? ConstView(out) : ConstView(), {out, {}}});
+    NormLinearArgs a;
+    a.x = x.row_range(0, rows), a.gamma = a.beta = gamma_.view(), a.weight = &w, a.bias = bias, a.fn = fn;
+    a.normalized.view = room_.row_range(0, rows);
+    a.out.view = {wide_.data, wide_.dtype, {rows, w.outputs()}};
+    backend_.norm_linear(a);
+  }
+  /// x = x + W in + b
+  void add(Which which, View in, View x, std::int64_t rows) {
+    const PreparedWeight& w = *weights_[which];
+    const View out = x.row_range(0, rows);
+    const ConstView bias(bias_.view().data, DType::f32, {w.outputs()});
+    backend_.linear({View{in.data, in.dtype, {rows, w.inputs()}}, &w, bias, ActivationFn::none, out, {out, {}}});
   }
 
   Backend& backend_;
   const ActivationFn fn_;
   Data data_, residuals_, floats_;
-  View h_, wide_, x_, pooled_, projected_;
-  Tensor bias_;
+  View h_, room_, wide_, x_, pooled_, projected_, selected_;
+  Tensor gamma_, bias_;
   std::vector<std::unique_ptr<PreparedWeight>> weights_;
   std::unique_ptr<PreparedWeight> projection_;
 };
@@ -107,6 +118,12 @@ Tensor Data::random_weight(std::int64_t outputs, std::int64_t inputs) {
 
 std::unique_ptr<PreparedWeight> Data::weight(std::int64_t outputs, std::int64_t inputs, Precision precision) {
   return backend_.prepare_linear(random_weight(outputs, inputs).view(), precision);
+}
+
+std::unique_ptr<PreparedWeight> Data::norm_weight(std::int64_t outputs, std::int64_t inputs, Precision precision) {
+  const Tensor gamma = random_weight(1, inputs), bias = random_weight(1, outputs);
+  return backend_.prepare_norm_linear(random_weight(outputs, inputs).view(), bias.view(), gamma.view(), gamma.view(),
+                                      precision);
 }
 
 std::unique_ptr<PreparedWeight> Data::projection(std::int64_t outputs, std::int64_t inputs) {

@@ -38,6 +38,8 @@ class Data {
   View matrix(std::int64_t rows, std::int64_t columns);
   /// [outputs, inputs], values of the size that a trained layer has, different ones each time.
   std::unique_ptr<PreparedWeight> weight(std::int64_t outputs, std::int64_t inputs, Precision precision);
+  /// The same for norm_linear().
+  std::unique_ptr<PreparedWeight> norm_weight(std::int64_t outputs, std::int64_t inputs, Precision precision);
   std::unique_ptr<PreparedWeight> projection(std::int64_t outputs, std::int64_t inputs);
   Tensor vector(std::int64_t size) { return backend_.prepare_vector(random_weight(1, size).view()); }
 

@@ -39,6 +39,8 @@ class PreparedWeight {
   std::size_t bytes() const noexcept { return bytes_; }
   DType type() const noexcept { return type_; }                     ///< of the stored elements
   const std::string& packing() const noexcept { return packing_; }  ///< their order, for people: "rows", "panels64"
+  /// Whether it is norm_linear()'s alone, with gamma, beta and bias inside of it.
+  virtual bool folds_norm() const noexcept { return false; }
   bool has_scales() const noexcept { return has_scales_; }          ///< elements are multiplied by scales of their own
 
  protected:
@@ -116,6 +118,21 @@ struct LinearArgs {
   const PreparedWeight* reader = nullptr;  ///< a hint: what `out` is multiplied with next
 };
 
+/// out = fn(ln(x) W^T + bias), where ln is LayerNormArgs' normalisation: a backend that applies it inside of the product
+/// saves writing and reading the normalised rows.
+struct NormLinearArgs {
+  ConstView x;            // residual type [M, D]
+  ConstView gamma, beta;  // f32 [D]
+  float eps = 1e-5F;
+  Precision precision = Precision::fp32;   ///< of the pass: fp32 and tf32 have the same activation type
+  const PreparedWeight* weight = nullptr;  // [N, D] from prepare_norm_linear, with the same gamma, beta and bias
+  ConstView bias;                          // f32 [N]; none: zero
+  ActivationFn fn = ActivationFn::none;
+  Operand normalized;                      // activation type [M, D]: scratch, for backends that need it
+  Operand out;                             // [M, N], activation type
+  const PreparedWeight* reader = nullptr;  ///< a hint: what `out` is multiplied with next
+};
+
 /// softmax(q k^T / sqrt(head_dim)) v for every head of every sequence, softmax in float32. Every sequence also attends
 /// to the rows of prefix_k and prefix_v, which stand before its own. `causal`: a query sees the prefix, and its own
 /// sequence up to its own row (queries and keys then have the same sequences).
@@ -152,6 +169,17 @@ struct SelectRowsArgs {
 struct ProjectArgs {
   ConstView x;                             // f32 [B, D]
   const PreparedWeight* weight = nullptr;  // [P, D] from prepare_projection; none: out = x, normalised when asked
+  bool normalize = true;
+  View out;  // f32 [B, P]
+};
+
+/// normalized = ln(x); out = normalized W^T, divided by its L2 norm when asked. All in float32.
+struct NormProjectArgs {
+  ConstView x;            // residual type [B, D]
+  ConstView gamma, beta;  // f32 [D]
+  float eps = 1e-5F;
+  View normalized;                         // f32 [B, D]
+  const PreparedWeight* weight = nullptr;  // [P, D] from prepare_projection; none: out = normalized
   bool normalize = true;
   View out;  // f32 [B, P]
 };
@@ -232,6 +260,12 @@ class Backend {
 
   // Preparing weights, from host memory in f32, f16 or bf16. Safe to call from several threads at once.
   virtual std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision precision) = 0;  // [N, K]
+  /// The weight of norm_linear(), which a backend may store with gamma, beta and bias (f32, f16 or bf16 on the host; no
+  /// bias: none) folded in.
+  virtual std::unique_ptr<PreparedWeight> prepare_norm_linear(ConstView weight, ConstView /*bias*/, ConstView /*gamma*/,
+                                                              ConstView /*beta*/, Precision precision) {
+    return prepare_linear(weight, precision);
+  }
   /// weight [D, 3, P, P] as published; mean and std per channel; bias [D] or none.
   virtual std::unique_ptr<PreparedWeight> prepare_patch_embed(ConstView weight, ConstView bias, const float mean[3],
                                                               const float std[3], float rescale,
@@ -271,10 +305,14 @@ class Backend {
   virtual void patch_embed(const PatchEmbedArgs&) = 0;
   virtual void layer_norm(const LayerNormArgs&) = 0;
   virtual void linear(const LinearArgs&) = 0;
+  /// layer_norm() and linear(), unless a backend does better.
+  virtual void norm_linear(const NormLinearArgs&);
   virtual void attention(const AttentionArgs&) = 0;
   virtual void embed_tokens(const EmbedTokensArgs&) = 0;
   virtual void select_rows(const SelectRowsArgs&) = 0;
   virtual void project(const ProjectArgs&) = 0;
+  /// layer_norm() and project(), unless a backend does better.
+  virtual void norm_project(const NormProjectArgs&);
   virtual void similarity(const SimilarityArgs&) = 0;
 };
 
@@ -282,10 +320,12 @@ class Backend {
 void check(const PatchEmbedArgs&);
 void check(const LayerNormArgs&);
 void check(const LinearArgs&);
+void check(const NormLinearArgs&);
 void check(const AttentionArgs&);
 void check(const EmbedTokensArgs&);
 void check(const SelectRowsArgs&);
 void check(const ProjectArgs&);
+void check(const NormProjectArgs&);
 void check(const SimilarityArgs&);
 
 }  // namespace tandem::backend

@@ -70,6 +70,19 @@ void check(const LinearArgs& a) {
   }
 }
 
+void check(const NormLinearArgs& a) {
+  constexpr const char* kOp = "norm_linear";
+  require(a.weight != nullptr, kOp, "no weight");
+  require(a.x && a.x.columns() == a.weight->inputs(), kOp, [&] {
+    return cat("x is ", to_string(a.x.shape), ", the weight takes ", a.weight->inputs(), " columns");
+  });
+  require_vector(kOp, "gamma", a.gamma, a.x.columns());
+  require_vector(kOp, "beta", a.beta, a.x.columns());
+  require_vector(kOp, "bias", a.bias, a.weight->outputs(), true);
+  require_shape(kOp, "normalized", a.normalized.view, a.x.rows(), a.x.columns());
+  require_shape(kOp, "out", a.out.view, a.x.rows(), a.weight->outputs());
+}
+
 void check(const AttentionArgs& a) {
   constexpr const char* kOp = "attention";
   const std::int64_t width = static_cast<std::int64_t>(a.heads) * a.head_dim;
@@ -108,6 +121,15 @@ void check(const ProjectArgs& a) {
   const auto inputs = a.weight != nullptr ? a.weight->inputs() : a.x.columns();
   require_shape(kOp, "x", a.x, a.out.rows(), inputs);
   require_shape(kOp, "out", a.out, a.x.rows(), a.weight != nullptr ? a.weight->outputs() : inputs);
+}
+
+void check(const NormProjectArgs& a) {
+  constexpr const char* kOp = "norm_project";
+  require(static_cast<bool>(a.x), kOp, "no input");
+  require_vector(kOp, "gamma", a.gamma, a.x.columns());
+  require_vector(kOp, "beta", a.beta, a.x.columns());
+  require_shape(kOp, "normalized", a.normalized, a.x.rows(), a.x.columns());
+  check(ProjectArgs{a.normalized, a.weight, a.normalize, a.out});
 }
 
 void check(const SimilarityArgs& a) {

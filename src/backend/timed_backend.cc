@@ -91,6 +91,11 @@ void TimedBackend::layer_norm(const LayerNormArgs& a) {
 void TimedBackend::linear(const LinearArgs& a) {
   operation(layer_of(a), [&] { inner_->linear(a); });
 }
+void TimedBackend::norm_linear(const NormLinearArgs& a) {
+  if (!a.weight->folds_norm()) return Backend::norm_linear(a);  // each for itself
+  operation(a.fn != ActivationFn::none ? "layer norm, fc1 and activation" : "layer norm and q, k, v",
+            [&] { inner_->norm_linear(a); });
+}
 void TimedBackend::attention(const AttentionArgs& a) {
   operation("attention", [&] { inner_->attention(a); });
 }
@@ -102,6 +107,9 @@ void TimedBackend::select_rows(const SelectRowsArgs& a) {
 }
 void TimedBackend::project(const ProjectArgs& a) {
   operation("projection", [&] { inner_->project(a); });
+}
+void TimedBackend::norm_project(const NormProjectArgs& a) {
+  operation("last layer norm and projection", [&] { inner_->norm_project(a); });
 }
 void TimedBackend::similarity(const SimilarityArgs& a) {
   operation("similarity", [&] { inner_->similarity(a); });

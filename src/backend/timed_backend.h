@@ -44,6 +44,10 @@ class TimedBackend final : public Backend {
   std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision precision) override {
     return inner_->prepare_linear(weight, precision);
   }
+  std::unique_ptr<PreparedWeight> prepare_norm_linear(ConstView weight, ConstView bias, ConstView gamma, ConstView beta,
+                                                      Precision precision) override {
+    return inner_->prepare_norm_linear(weight, bias, gamma, beta, precision);
+  }
   std::unique_ptr<PreparedWeight> prepare_patch_embed(ConstView weight, ConstView bias, const float mean[3],
                                                       const float std[3], float rescale, Precision precision) override {
     return inner_->prepare_patch_embed(weight, bias, mean, std, rescale, precision);
@@ -75,10 +79,12 @@ class TimedBackend final : public Backend {
   void patch_embed(const PatchEmbedArgs& a) override;
   void layer_norm(const LayerNormArgs& a) override;
   void linear(const LinearArgs& a) override;
+  void norm_linear(const NormLinearArgs& a) override;
   void attention(const AttentionArgs& a) override;
   void embed_tokens(const EmbedTokensArgs& a) override;
   void select_rows(const SelectRowsArgs& a) override;
   void project(const ProjectArgs& a) override;
+  void norm_project(const NormProjectArgs& a) override;
   void similarity(const SimilarityArgs& a) override;
 
  private:

@@ -94,7 +94,7 @@ class Bench {
     while (running_.size() < in_flight_) start();
     Running oldest = std::move(running_.front());
     running_.pop_front();
-    Response response = oldest.answer.get();
+    Response response = engine_.wait(std::move(oldest.answer));
     const auto now = Clock::now();
     const double elapsed = std::chrono::duration<double, std::milli>(now - std::max(oldest.begin, done_)).count();
     done_ = now;
@@ -106,7 +106,7 @@ class Bench {
   // After the last batch: whatever the engine still has, and vectors that stayed on the device.
   void finish() {
     while (!running_.empty()) {
-      running_.front().answer.get();
+      engine_.wait(std::move(running_.front().answer));
       running_.pop_front();
     }
     if (image_vectors_) images = image_vectors_->download();

@@ -1,9 +1,11 @@
 #include "tandem/engine.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "base/strings.h"
 #include "engine/context_impl.h"
@@ -20,6 +22,9 @@ constexpr std::size_t kPiece = 256;
 constexpr int kMostReplicas = 1024;
 /// Tensors prepared at once while loading: each stands in memory twice.
 constexpr int kLoadThreads = 8;
+
+/// How long a caller stays awake: passes that take longer do not notice a thread that is woken.
+constexpr std::chrono::milliseconds kAwake{5};
 
 /// A future, and the callback that fulfils it: an error arrives as the exception it was.
 std::pair<std::future<Response>, OnDone> promised() {
@@ -44,6 +49,7 @@ struct Engine::Impl {
   void check(const Request& request) const;
   void describe(const EngineOptions& options);
   std::vector<Embedding> embed(Request request, bool images);
+  Response wait(std::future<Response> answer);
 
   const engine::Clock::time_point made = engine::Clock::now();
   model::ModelFiles files;
@@ -56,6 +62,7 @@ struct Engine::Impl {
   std::size_t piece = kPiece;
   std::unique_ptr<engine::Scheduler> scheduler;  // outlives the threads that take from it
   std::unique_ptr<engine::Workers> workers;
+  std::atomic<int> awake = 0;  ///< callers that wait without sleeping
 };
 
 Engine::Impl::Impl(Context& context, const EngineOptions& given)
@@ -196,10 +203,23 @@ std::vector<Embedding> Engine::Impl::embed(Request request, bool images) {
     scheduler->submit(std::move(part), std::move(on_done), true);
   }
   for (auto& p : pieces) {
-    Response r = p.get();
+    Response r = wait(std::move(p));
     for (Embedding& e : images ? r.images : r.texts) out.push_back(std::move(e));
   }
   return out;
+}
+
+Response Engine::Impl::wait(std::future<Response> answer) {
+  // A processor computes on the threads that would have to stay awake.
+  if (info.device.starts_with("cuda") && std::thread::hardware_concurrency() >= 4) {
+    if (awake++ == 0) {
+      const auto end = engine::Clock::now() + kAwake;
+      while (answer.wait_for(std::chrono::seconds(0)) != std::future_status::ready && engine::Clock::now() < end) {
+      }
+    }
+    --awake;
+  }
+  return answer.get();
 }
 
 EncodedImage read_image(const std::string& path, std::size_t max_bytes) {
@@ -263,6 +283,10 @@ std::vector<Embedding> Engine::embed_texts(std::span<const TextInput> texts, con
   request.texts.assign(texts.begin(), texts.end());
   request.options = options;
   return impl_->embed(std::move(request), false);
+}
+
+Response Engine::wait(std::future<Response> answer) const {
+  return impl_->wait(std::move(answer));
 }
 
 void Engine::submit(Request request, OnDone on_done) {

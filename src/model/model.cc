@@ -1,6 +1,7 @@
 #include "model/model.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <functional>
@@ -57,20 +58,23 @@ class Loader {
     add(name + ".weight", [this, &out](ConstView v) { out.weight = counted(backend_.prepare_linear(v, precision_)); });
     vector(name + ".bias", out.bias);
   }
-  /// Queries apart from keys and values.
-  void q_and_kv(const std::string& name, Linear& q, Linear& kv) {
-    add(name + ".weight", [this, &q, &kv](ConstView v) {
-      const std::int64_t n = v.rows() / 3;
-      q.weight = counted(backend_.prepare_linear(v.row_range(0, n), precision_));
-      kv.weight = counted(backend_.prepare_linear(v.row_range(n, 2 * n), precision_));
+  /// A layer that reads what `norm` normalised: both are read together, since a backend may fold the one into the other.
+  void norm_linear(const std::string& norm, const std::string& name, Norm& norm_out, Linear& out) {
+    with_norm(norm, name, norm_out, [this, &out](ConstView w, ConstView bias, ConstView gamma, ConstView beta) {
+      out.weight = counted(backend_.prepare_norm_linear(w, bias, gamma, beta, precision_));
+      out.bias = counted(backend_.prepare_vector(bias));
     });
-    add(name + ".bias", [this, &q, &kv](ConstView v) {
-      const std::int64_t n = v.columns() / 3;
-      const auto part = [&](std::int64_t first, std::int64_t count) {
-        return ConstView(v.column_range(first, count).data, v.dtype, {count});
+  }
+  /// Queries apart from keys and values.
+  void norm_q_and_kv(const std::string& norm, const std::string& name, Norm& norm_out, Linear& q, Linear& kv) {
+    with_norm(norm, name, norm_out, [this, &q, &kv](ConstView w, ConstView bias, ConstView gamma, ConstView beta) {
+      const std::int64_t n = w.rows() / 3;
+      const auto part = [&](std::int64_t first, std::int64_t count, Linear& out) {
+        const ConstView b(bias.column_range(first, count).data, bias.dtype, {count});
+        out.weight = counted(backend_.prepare_norm_linear(w.row_range(first, count), b, gamma, beta, precision_));
+        out.bias = counted(backend_.prepare_vector(b));
       };
-      q.bias = counted(backend_.prepare_vector(part(0, n)));
-      kv.bias = counted(backend_.prepare_vector(part(n, 2 * n)));
+      part(0, n, q), part(n, 2 * n, kv);
     });
   }
   /// `out` must stay where it is until run() has returned.
@@ -79,15 +83,13 @@ class Loader {
     for (int i = 0; i < c.layers; ++i) {
       const std::string at = cat(tower, ".blocks.", i, ".");
       BlockWeights& w = out[static_cast<std::size_t>(i)];
-      norm(at + "ln_1", w.ln_1);
       if (i + 1 < c.layers) {
-        linear(at + "attn.qkv", w.qkv);
+        norm_linear(at + "ln_1", at + "attn.qkv", w.ln_1, w.qkv);
       } else {
-        q_and_kv(at + "attn.qkv", w.q, w.kv);
+        norm_q_and_kv(at + "ln_1", at + "attn.qkv", w.ln_1, w.q, w.kv);
       }
       linear(at + "attn.out", w.out);
-      norm(at + "ln_2", w.ln_2);
-      linear(at + "mlp.fc1", w.fc1);
+      norm_linear(at + "ln_2", at + "mlp.fc1", w.ln_2, w.fc1);
       linear(at + "mlp.fc2", w.fc2);
     }
   }
@@ -123,8 +125,7 @@ class Loader {
       parameters_ += static_cast<std::size_t>(task.spec->shape.elements());
       if (!task.prepare) return;
       {
-        const auto part =
-            shard(reader_.read(*task.spec), task.spec->shard, options_.tensor_rank, options_.tensor_ranks);
+        const auto part = part_of(*task.spec);
         task.prepare(part.view);
       }
       reader_.release(*task.spec);
@@ -143,6 +144,25 @@ class Loader {
     const auto found = table_.find(name);
     if (found == table_.end()) throw Error(Code::internal, cat("the table of weights lacks ", name));
     return found->second;
+  }
+  WeightReader::Loaded part_of(const WeightSpec& spec) {
+    return shard(reader_.read(spec), spec.shard, options_.tensor_rank, options_.tensor_ranks);
+  }
+  /// Calls f(weight, bias, gamma, beta) of a linear layer and the norm in front of it.
+  template <class F>
+  void with_norm(const std::string& norm, const std::string& name, Norm& out, F f) {
+    const std::array<const WeightSpec*, 3> vectors{&spec(name + ".bias"), &spec(norm + ".weight"),
+                                                   &spec(norm + ".bias")};
+    for (const WeightSpec* v : vectors) add(v->name, {});
+    add(name + ".weight", [this, vectors, &out, f](ConstView weight) {
+      {
+        const auto bias = part_of(*vectors[0]), gamma = part_of(*vectors[1]), beta = part_of(*vectors[2]);
+        out.gamma = counted(backend_.prepare_vector(gamma.view));
+        out.beta = counted(backend_.prepare_vector(beta.view));
+        f(weight, bias.view, gamma.view, beta.view);
+      }
+      for (const WeightSpec* v : vectors) reader_.release(*v);
+    });
   }
   void add(const std::string& name, std::function<void(ConstView)> prepare) {
     tasks_.push_back({&spec(name), std::move(prepare)});

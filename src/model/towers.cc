@@ -34,8 +34,11 @@ TextState take_text(Arena& arena, const backend::Backend& backend, Precision pre
 /// pooled = ln(selected); projected = W pooled, of unit length when asked.
 void finish(Execution& ex, const TowerConfig& c, const Norm& norm, const backend::PreparedWeight* projection,
             const TowerState& s, const PassOptions& options) {
+  if (options.project) {
+    return ex.backend.norm_project({s.selected, norm.gamma.view(), norm.beta.view(), c.norm_eps, s.pooled, projection,
+                                    options.normalize, s.projected});
+  }
   ex.backend.layer_norm({s.selected, norm.gamma.view(), norm.beta.view(), c.norm_eps, {s.pooled, {}}});
-  if (options.project) ex.backend.project({s.pooled, projection, options.normalize, s.projected});
 }
 
 TowerOutput output(const TowerState& s, const PassOptions& options) {

@@ -13,14 +13,20 @@ View inside(View memory, std::int64_t element, std::int64_t rows, std::int64_t c
   return {memory.data == nullptr ? nullptr : memory.data + element * size, memory.dtype, {rows, columns}};
 }
 
-void norm(Execution& ex, const TowerConfig& c, const Norm& w, ConstView x, View out, const Linear& reader) {
-  ex.backend.layer_norm({x, w.gamma.view(), w.beta.view(), c.norm_eps, {out, {}}, ex.precision, reader.weight.get()});
-}
-
-void linear(Execution& ex, const Linear& w, ConstView x, View out, ActivationFn fn = ActivationFn::none,
-            const Linear* reader = nullptr) {
-  ex.backend.linear(
-      {x, w.weight.get(), w.bias.view(), fn, {}, {out, {}}, reader != nullptr ? reader->weight.get() : nullptr});
+/// out = fn(W ln(x) + b); h is room for ln(x).
+void norm_linear(Execution& ex, const TowerConfig& c, const Norm& norm, const Linear& w, ConstView x, View h, View out,
+                 ActivationFn fn = ActivationFn::none, const Linear* reader = nullptr) {
+  ex.backend.norm_linear({x,
+                          norm.gamma.view(),
+                          norm.beta.view(),
+                          c.norm_eps,
+                          ex.precision,
+                          w.weight.get(),
+                          w.bias.view(),
+                          fn,
+                          {h, {}},
+                          {out, {}},
+                          reader != nullptr ? reader->weight.get() : nullptr});
 }
 
 /// x = x + W h + b, summed over the ranks that share W; bias and residual are rank 0's.
@@ -82,12 +88,13 @@ struct Part {
 void mlp(Execution& ex, const TowerConfig& c, const BlockWeights& w, View x, View h, View wide) {
   const std::int64_t rows = x.rows(), columns = Part(ex, c).mlp;
   const std::int64_t piece = mlp_piece(rows, wide.shape.elements() / columns);
-  norm(ex, c, w.ln_2, x, h, w.fc1);  // h = ln_2(x)           [M, D]
   for (std::int64_t first = 0; first < rows; first += piece) {
     const std::int64_t n = std::min(piece, rows - first);
     const View m = inside(wide, 0, n, columns);
-    linear(ex, w.fc1, h.row_range(first, n), m, c.activation, &w.fc2);  // m = gelu(W1 h + b1)   [n, F]
-    add_linear(ex, w.fc2, m, x.row_range(first, n));                    // x = x + W2 m + b2     [n, D]
+    const View part = x.row_range(first, n);
+    // m = gelu(W1 ln_2(x) + b1)   [n, F]
+    norm_linear(ex, c, w.ln_2, w.fc1, part, h.row_range(first, n), m, c.activation, &w.fc2);
+    add_linear(ex, w.fc2, m, part);  // x = x + W2 m + b2     [n, D]
   }
 }
 
@@ -95,8 +102,7 @@ void block(Execution& ex, const TowerConfig& c, const BlockWeights& w, const Lay
            TowerState& s) {
   const std::int64_t rows = layout.rows(), n = Part(ex, c).columns;
   const View qkv = inside(s.wide, 0, rows, 3 * n), attended = inside(s.h, 0, rows, n);
-  norm(ex, c, w.ln_1, s.x, s.h, w.qkv);  // h = ln_1(x)           [M, D]
-  linear(ex, w.qkv, s.h, qkv);           // q, k, v               [M, 3A], after which h is free for the attended rows
+  norm_linear(ex, c, w.ln_1, w.qkv, s.x, s.h, qkv);  // of ln_1(x)  [M, 3A], after which h is free for the attended rows
   attend(ex, c, qkv.column_range(0, n), qkv.column_range(n, n), qkv.column_range(2 * n, n), layout, causal, attended,
          w.out);
   add_linear(ex, w.out, attended, s.x);  // x = x + Wo a + bo     [M, D]
@@ -108,13 +114,12 @@ void block(Execution& ex, const TowerConfig& c, const BlockWeights& w, const Lay
 void last_block(Execution& ex, const TowerConfig& c, const BlockWeights& w, const Layout& layout, TowerState& s) {
   const Part part(ex, c);
   const std::int64_t rows = layout.rows(), count = layout.own.count, n = part.columns, p = layout.prefix;
-  // Behind k and v stand the chosen rows, and once q is there, the attended ones. q takes the place of h.
+  // Behind k and v is room for the normalised rows, and once q is there, for the attended ones. q takes the place of h.
   const View kv = inside(s.wide, 0, rows, 2 * n), q = inside(s.h, 0, count, n);
   const View chosen = inside(s.wide, 2 * rows * n, count, c.width), attended = inside(s.wide, 2 * rows * n, count, n);
-  norm(ex, c, w.ln_1, s.x, s.h, w.kv);  // h = ln_1(x)           [M, D]
-  linear(ex, w.kv, s.h, kv);            // k, v                  [M, 2A]
-  ex.backend.select_rows({s.h, layout.pooled, chosen, layout.own.longest});
-  linear(ex, w.q, chosen, q);  // q of pooled rows      [B, A]
+  norm_linear(ex, c, w.ln_1, w.kv, s.x, s.h, kv);  // k, v of ln_1(x)              [M, 2A]
+  ex.backend.select_rows({s.x, layout.pooled, s.selected, layout.own.longest});
+  norm_linear(ex, c, w.ln_1, w.q, s.selected, chosen, q);  // q of the pooled rows  [B, A]
   backend::AttentionArgs a;
   a.heads = part.heads, a.head_dim = c.head_dim, a.precision = ex.precision;
   a.reader = w.out.weight.get();
@@ -123,7 +128,6 @@ void last_block(Execution& ex, const TowerConfig& c, const BlockWeights& w, cons
   a.queries = {count, 1, count, nullptr}, a.keys = layout.own;
   a.out = attended;
   ex.backend.attention(a);  // one query a sequence  [B, A]
-  ex.backend.select_rows({s.x, layout.pooled, s.selected, layout.own.longest});
   add_linear(ex, w.out, attended, s.selected);
   mlp(ex, c, w, s.selected, s.h.row_range(0, count), s.wide);
 }

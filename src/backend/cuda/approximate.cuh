@@ -1,5 +1,4 @@
-// The device's own approximations. No other header of this project stands here, so that what takes long to compile can
-// include it.
+// The device's own approximations.
 #pragma once
 
 #include <cuda_runtime.h>

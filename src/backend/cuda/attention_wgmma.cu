@@ -24,15 +24,16 @@ namespace {
 template <class T, int kDim, int kTail>
 struct Pass {
   static constexpr int kSteps = kDim / 16;
+  static constexpr float kSlack = 8;  // sixteen-bit types hold weights up to 2^8 as well as those up to 1
   using Place = cuda::Place<kDim>;
 
   Operands<kDim> operands;
   std::uint32_t full, empty;  // addresses in shared memory
   float scale;
   float out[kDim / 2];
-  float largest[2], sum[2];
-  bool idle;     // this warp's queries are beyond the sequence
-  bool signals;  // the one thread of the warpgroup that says when a slot was read
+  float base[2], sum[2];  // of the exponentials: scaled
+  bool idle;              // this warp's queries are beyond the sequence
+  bool signals;           // the one thread of the warpgroup that says when a slot was read
 
   __device__ __forceinline__ void wait_full(Place at) const { barrier_wait(full + at.slot * 8, at.phase); }
   __device__ __forceinline__ void release(Place at, bool last) const {
@@ -43,22 +44,24 @@ struct Pass {
   template <int kKeys>
   __device__ __forceinline__ void scores(const Queries<T, kDim>& q, Place at, float (&s)[kKeys / 2]) const {
     wait_full(at);
-    const std::uint64_t keys = operands.keys + at.slot * (Slots<kDim>::kBytes / 16);
+    const std::uint32_t keys = uniform(operands.keys + at.slot * (Slots<kDim>::kBytes / 16));
     hold(s);
     products_begin();
 #pragma unroll
     for (int k = 0; k < kSteps; ++k) {
-      product<typename Product<T, kKeys, Major::K>::Op>(q.words[k], keys + k * Operands<kDim>::kNextKeys, s,
-                                                        k == 0 ? ScaleOut::Zero : ScaleOut::One);
+      product<typename Product<T, kKeys, Major::K>::Op>(
+          q.words[k], descriptor_of(keys + k * Operands<kDim>::kNextKeys, Operands<kDim>::kKeysHigh), s,
+          k == 0 ? ScaleOut::Zero : ScaleOut::One);
     }
     products_commit();
   }
 
-  /// p = 2^(scale (s - max)), and what is needed to bring the sums so far to the new maximum.
+  /// p = 2^(scale (s - base)). The base need not be the largest score, only near it: as long as no score of the warp's
+  /// rows is more than 2^kSlack times what the base stands for, it stays. Otherwise it becomes the largest, and
+  /// `shrink` brings the sums so far to it: true.
   template <int kKeys>
-  __device__ __forceinline__ void softmax(float (&s)[kKeys / 2], float (&shrink)[2], int valid) {
-    shrink[0] = shrink[1] = 1;
-    if (idle) return;  // scores of zeros are zeros
+  __device__ __forceinline__ bool softmax(float (&s)[kKeys / 2], float (&shrink)[2], int valid) {
+    if (idle) return false;  // scores of zeros are zeros
     const int lane = static_cast<int>(threadIdx.x) % 32;
     if (valid < kKeys) {
 #pragma unroll
@@ -66,26 +69,43 @@ struct Pass {
         if (i / 4 * 8 + lane % 4 * 2 + i % 2 >= valid) s[i] = -INFINITY;
       }
     }
+    // Two chains a row: an instruction's result is four cycles away.
+    float most[2][2] = {{-INFINITY, -INFINITY}, {-INFINITY, -INFINITY}};
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float most = largest[half];
+    for (int i = 0; i < kKeys / 8; ++i) {
 #pragma unroll
-      for (int i = 0; i < kKeys / 8; ++i) most = fmaxf(most, fmaxf(s[4 * i + 2 * half], s[4 * i + 2 * half + 1]));
-      most = warp_max<4>(most);
-      const float base = most == -INFINITY ? 0 : most * scale;
-      shrink[half] = exp2_fast(fmaf(largest[half], scale, -base));
-      largest[half] = most;
-      float part = 0;
-#pragma unroll
-      for (int i = 0; i < kKeys / 8; ++i) {
-#pragma unroll
-        for (int e = 2 * half; e < 2 * half + 2; ++e) {
-          s[4 * i + e] = exp2_fast(fmaf(s[4 * i + e], scale, -base));
-          part += s[4 * i + e];
-        }
+      for (int half = 0; half < 2; ++half) {
+        most[half][i % 2] = fmaxf(most[half][i % 2], fmaxf(s[4 * i + 2 * half], s[4 * i + 2 * half + 1]));
       }
-      sum[half] = fmaf(sum[half], shrink[half], part);
     }
+    float found[2] = {fmaxf(most[0][0], most[0][1]), fmaxf(most[1][0], most[1][1])};
+#pragma unroll
+    for (int d = 2; d > 0; d /= 2) {
+      const float other[2] = {__shfl_xor_sync(0xffffffffu, found[0], d), __shfl_xor_sync(0xffffffffu, found[1], d)};
+      found[0] = fmaxf(found[0], other[0]), found[1] = fmaxf(found[1], other[1]);
+    }
+    const bool grows = found[0] * scale > base[0] + kSlack || found[1] * scale > base[1] + kSlack;
+    const bool rescales = __any_sync(0xffffffffu, grows) != 0;
+    if (rescales) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float next = fmaxf(base[half], found[half] * scale);
+        shrink[half] = next == -INFINITY ? 1 : exp2_fast(base[half] - next);
+        base[half] = next, sum[half] *= shrink[half];
+      }
+    }
+    const float less[2] = {base[0] == -INFINITY ? 0 : base[0], base[1] == -INFINITY ? 0 : base[1]};
+    float part[2][2] = {};
+#pragma unroll
+    for (int i = 0; i < kKeys / 8; ++i) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        s[4 * i + e] = exp2_fast(fmaf(s[4 * i + e], scale, -less[e / 2]));
+        part[e / 2][e % 2] += s[4 * i + e];
+      }
+    }
+    sum[0] += part[0][0] + part[0][1], sum[1] += part[1][0] + part[1][1];
+    return rescales;
   }
 
   template <int kKeys>
@@ -100,18 +120,20 @@ struct Pass {
   template <int kKeys>
   __device__ __forceinline__ void add_values(const std::uint32_t (&p)[kKeys / 16][4], Place at) {
     wait_full(at);
-    const std::uint64_t values = operands.values + at.slot * (Slots<kDim>::kBytes / 16);
+    const std::uint32_t values = uniform(operands.values + at.slot * (Slots<kDim>::kBytes / 16));
     hold(out);
     products_begin();
 #pragma unroll
     for (int k = 0; k < kKeys / 16; ++k) {
-      product<typename Product<T, kDim, Major::MN>::Op>(p[k], values + k * Operands<kDim>::kNextValues, out,
-                                                        ScaleOut::One);
+      product<typename Product<T, kDim, Major::MN>::Op>(
+          p[k], descriptor_of(values + k * Operands<kDim>::kNextValues, Operands<kDim>::kValuesHigh), out,
+          ScaleOut::One);
     }
     products_commit();
   }
 
-  __device__ __forceinline__ void rescale(const float (&shrink)[2]) {
+  __device__ __forceinline__ void rescale(bool wanted, const float (&shrink)[2]) {
+    if (!wanted) return;
 #pragma unroll
     for (int i = 0; i < kDim / 2; ++i) out[i] *= shrink[i / 2 % 2];
   }
@@ -124,8 +146,8 @@ struct Pass {
                                       const Reload& reload) {
 #pragma unroll
     for (int i = 0; i < kDim / 2; ++i) out[i] = 0;
-    largest[0] = largest[1] = -INFINITY, sum[0] = sum[1] = 0;
-    float shrink[2];
+    base[0] = base[1] = -INFINITY, sum[0] = sum[1] = 0;
+    float shrink[2];  // of sums that are zero nothing is shrunk
     Place values = keys.next();
     if (tiles == 1) {
       float s[kTail / 2];
@@ -144,46 +166,43 @@ struct Pass {
       return;
     }
     std::uint32_t p[kTile / 16][4];
-    {
-      float s[kTile / 2];
-      scores<kTile>(q, keys, s);
-      products_wait<0>();
-      hold(s);
-      release(keys, last);
-      softmax<kTile>(s, shrink, kTile);
-      pack<kTile>(s, p);
-    }
+    float s[kTile / 2];  // outside of the loop: the compiler would make zeros for every tile
+    scores<kTile>(q, keys, s);
+    products_wait<0>();
+    hold(s);
+    release(keys, last);
+    softmax<kTile>(s, shrink, kTile);
+    pack<kTile>(s, p);
     for (int t = 1; t + 1 < tiles; ++t) {
-      float s[kTile / 2];
       keys = values.next();
       scores<kTile>(q, keys, s);
       add_values<kTile>(p, values);
       products_wait<1>();
       hold(s);
       release(keys, last);
-      softmax<kTile>(s, shrink, kTile);
+      const bool rescales = softmax<kTile>(s, shrink, kTile);
       products_wait<0>();
       hold(out);
       release(values, last);
-      rescale(shrink);
+      rescale(rescales, shrink);
       pack<kTile>(s, p);
       values = keys.next();
     }
-    float s[kTail / 2];
+    float t[kTail / 2];
     std::uint32_t rest[kTail / 16][4];
     keys = values.next();
-    scores<kTail>(q, keys, s);
+    scores<kTail>(q, keys, t);
     add_values<kTile>(p, values);
     products_wait<1>();
-    hold(s);
+    hold(t);
     reload();
     release(keys, last);
-    softmax<kTail>(s, shrink, length - (tiles - 1) * kTile);
+    const bool rescales = softmax<kTail>(t, shrink, length - (tiles - 1) * kTile);
     products_wait<0>();
     hold(out);
     release(values, last);
-    rescale(shrink);
-    pack<kTail>(s, rest);
+    rescale(rescales, shrink);
+    pack<kTail>(t, rest);
     values = keys.next();
     add_values<kTail>(rest, values);
     products_wait<0>();

@@ -59,10 +59,11 @@ template <int kDim>
 struct Operands {
   static constexpr bool kWhole = Slots<kDim>::kWhole;
   static constexpr int kNextKeys = (kWhole ? 32 : kTile * 32) / 16, kNextValues = (kWhole ? 16 * 128 : 16 * 32) / 16;
+  static constexpr std::uint32_t kKeysHigh = kWhole ? descriptor_high(8 * 128, 1) : descriptor_high(8 * 32, 3);
+  static constexpr std::uint32_t kValuesHigh = kKeysHigh;
   __device__ explicit Operands(std::uint32_t slots)
-      : keys(kWhole ? descriptor(slots, 16, 8 * 128, 1) : descriptor(slots, 16, 8 * 32, 3)),
-        values(kWhole ? descriptor(slots, 8 * 128, 8 * 128, 1) : descriptor(slots, kTile * 32, 8 * 32, 3)) {}
-  std::uint64_t keys, values;
+      : keys(descriptor_low(slots, 16)), values(descriptor_low(slots, kWhole ? 8 * 128 : kTile * 32)) {}
+  std::uint32_t keys, values;  // the low halves
 };
 
 /// A place in the ring.

@@ -157,6 +157,15 @@ class CudaBackend final : public Backend {
     if (p == Precision::tf32 && makes_scores(weight)) return weights_.split(weight);
     return weights_.linear(weight, types(p).activation, p == Precision::tf32);
   }
+  /// Where the residual stream has the weight's type, and there are kernels for it.
+  std::unique_ptr<PreparedWeight> prepare_norm_linear(ConstView weight, ConstView bias, ConstView gamma, ConstView beta,
+                                                      Precision p) override {
+    const bool folds = warpgroups_ && p == Precision::fp16 && weight.columns() % 8 == 0 && weight.rows() % 8 == 0 &&
+                       weight.columns() <= kMostFolded;
+    if (!folds) return prepare_linear(weight, p);
+    health_.enter();
+    return weights_.folded(weight, bias, gamma, beta);
+  }
   std::unique_ptr<PreparedWeight> prepare_patch_embed(ConstView weight, ConstView bias, const float mean[3],
                                                       const float std[3], float rescale, Precision p) override {
     health_.enter();
@@ -227,12 +236,11 @@ class CudaBackend final : public Backend {
       std::copy_n(w.centre, 3, rows.centre);
       const auto needed = static_cast<std::size_t>(count * tokens * rows.columns) * size_of(rows.type);
       require(a.scratch.bytes() >= needed, "patch_embed", "the scratch memory is too small");
-      launched(patch_rows(rows, queue_), "patch_embed");
       PositionRowsCall positions;
       positions.position = a.position.as<float>(), positions.position_stride = a.position.stride;
       positions.class_embedding = a.class_embedding.as<float>(), positions.bias = w.bias.view().as<float>();
       positions.images = count, positions.tokens = tokens, positions.first = first, positions.out = out;
-      launched(position_rows(positions, queue_), "patch_embed");
+      launched(patch_and_position_rows(rows, positions, queue_), "patch_embed");
       MatmulCall m;
       m.x = a.scratch.data, m.rows = count * tokens, m.ldx = w.stride();
       weight_of(m, w);
@@ -255,6 +263,17 @@ class CudaBackend final : public Backend {
     health_.enter();
     if (stored(a.weight).split()) return split_linear(a);
     linear_.run(a, call_of(a), ahead(a.reader, a.x.view.rows()));
+  }
+
+  void norm_linear(const NormLinearArgs& a) override {
+    if (!a.weight->folds_norm()) return Backend::norm_linear(a);
+    check(a);
+    health_.enter();
+    const CudaWeight& w = stored(a.weight);
+    require(a.x.dtype == w.type() && a.normalized.view.dtype == w.type(), "norm_linear", "x and the weight differ");
+    const LinearArgs product{a.x, a.weight, w.bias.view(), a.fn, {}, a.out, a.reader};
+    linear_.run(product, call_of(product), ahead(a.reader, a.x.rows()),
+                {a.x, a.eps, w.sums.view().as<float>(), a.normalized.view, ahead(a.weight, a.x.rows())});
   }
 
   void attention(const AttentionArgs& a) override {
@@ -297,6 +316,20 @@ class CudaBackend final : public Backend {
     m.out = a.out.data, m.ldo = a.out.stride;
     matmul_.run(m);
     if (a.normalize) launched(copy_rows(a.out, a.out, true, queue_), "project");
+  }
+
+  void norm_project(const NormProjectArgs& a) override {
+    NormProjectCall c;
+    c.x = a.x, c.gamma = a.gamma.as<float>(), c.beta = a.beta.as<float>(), c.eps = a.eps, c.normalized = a.normalized;
+    c.normalize = a.normalize, c.out = a.out;
+    if (a.weight != nullptr) {
+      const CudaWeight& w = stored(a.weight);
+      c.weight = reinterpret_cast<const float*>(w.data()), c.ldw = w.stride();
+    }
+    if (!warpgroups_ || !norm_project_fits(c)) return Backend::norm_project(a);
+    check(a);
+    health_.enter();
+    launched(cuda::norm_project(c, queue_), "norm_project");
   }
 
   void similarity(const SimilarityArgs& a) override {

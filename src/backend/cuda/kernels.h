@@ -42,7 +42,45 @@ struct SplitCall {
 };
 cudaError_t split_rows(const SplitCall& call, Queue queue);
 
+/// No gamma and no beta: ones and zeros.
 cudaError_t layer_norm(const LayerNormArgs& args, const Ahead& ahead, Queue queue);
+
+/// What norm_fold.cu computes is limited to rows of a multiple of 8 elements, and of so many.
+inline constexpr int kMostFolded = 2048;
+
+/// out[n] = weight[n] gamma, sums[n] = the sum of out[n], bias[n] += weight[n] . beta
+struct FoldCall {
+  const void* weight = nullptr;  // [rows, columns], packed
+  DType type = DType::f32;
+  std::int64_t rows = 0, columns = 0;
+  const float *gamma = nullptr, *beta = nullptr;  // [columns]
+  void* out = nullptr;                            // f16 [rows, columns]; may be weight where that is f16
+  float *sums = nullptr, *bias = nullptr;         // [rows]
+};
+cudaError_t fold_norm(const FoldCall& call, cudaStream_t stream);
+
+/// scale[r] = 1 / sqrt(var(x[r]) + eps), shift[r] = -mean(x[r]) scale[r]
+struct RowStatisticsCall {
+  const void* x = nullptr;  // f16 [rows, columns], rows at multiples of 16 bytes
+  std::int64_t rows = 0, columns = 0, ldx = 0;
+  float eps = 0;
+  float *scale = nullptr, *shift = nullptr;  // [rows]
+};
+cudaError_t row_statistics(const RowStatisticsCall& call, Queue queue);
+
+/// norm_project() on compute capability 9.0, with rows of at most kMostFolded elements: one kernel.
+struct NormProjectCall {
+  ConstView x;                                    // [rows, D]
+  const float *gamma = nullptr, *beta = nullptr;  // [D]
+  float eps = 0;
+  View normalized;                // f32 [rows, D]
+  const float* weight = nullptr;  // [P, D]
+  std::int64_t ldw = 0;
+  bool normalize = true;
+  View out;  // f32 [rows, P]
+};
+bool norm_project_fits(const NormProjectCall& call);
+cudaError_t norm_project(const NormProjectCall& call, Queue queue);
 
 /// out = fn(x) + residual, elementwise; x, residual (null: none) and out of one type, out may be x.
 struct ActivateCall {
@@ -64,8 +102,6 @@ struct PatchRowsCall {
   DType type = DType::f32;
   void* out = nullptr;  // [images * tokens, columns]
 };
-cudaError_t patch_rows(const PatchRowsCall& call, Queue queue);
-
 /// What the product of patches is added to: out[b * tokens + t] = position[t] + (t < first ? class_embedding : bias).
 struct PositionRowsCall {
   const float* position = nullptr;
@@ -76,7 +112,8 @@ struct PositionRowsCall {
   int first = 0;
   View out;  // [images * tokens, D]
 };
-cudaError_t position_rows(const PositionRowsCall& call, Queue queue);
+/// Both, of the same images.
+cudaError_t patch_and_position_rows(const PatchRowsCall& patches, const PositionRowsCall& positions, Queue queue);
 
 cudaError_t embed_tokens(const EmbedTokensArgs& args, Queue queue);
 cudaError_t select_rows(const SelectRowsArgs& args, Queue queue);

@@ -14,11 +14,20 @@ constexpr int kWarps = 4;
 constexpr std::int64_t kFewRows = 4096;
 constexpr int kMostUnits = 8;  // of 32 lanes times 8 elements: rows up to 2,048 wide
 
+__device__ __forceinline__ void load_affine(const float* gamma, const float* beta, int at, float (&v)[2][8]) {
+  if (gamma != nullptr) {
+    load8(gamma + at, v[0]), load8(beta + at, v[1]);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < 8; ++i) v[0][i] = 1, v[1][i] = 0;
+}
+
 template <class In, class Out>
 struct Call {
   const In* x;
   Out* out;
-  const float *gamma, *beta;
+  const float *gamma, *beta;  ///< null: ones and zeros
   std::int64_t ldx, ldo, rows;
   int width;
   float eps;
@@ -36,7 +45,7 @@ __global__ void __launch_bounds__(kWarps * 32) norm_in_registers(const Call<In, 
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
       const int at = first + u * 256;
-      if (at < c.width) load8(c.gamma + at, early[u][0]), load8(c.beta + at, early[u][1]);
+      if (at < c.width) load_affine(c.gamma, c.beta, at, early[u]);
     }
     fetch_ahead(c.ahead);
   }
@@ -78,7 +87,7 @@ __global__ void __launch_bounds__(kWarps * 32) norm_in_registers(const Call<In, 
     const int at = first + u * 256;
     if (at < c.width) {
       float given[2][8];
-      if constexpr (!kEarly) load8(c.gamma + at, given[0]), load8(c.beta + at, given[1]);
+      if constexpr (!kEarly) load_affine(c.gamma, c.beta, at, given);
       const auto& [gamma, beta] = kEarly ? early[kEarly ? u : 0] : given;
 #pragma unroll
       for (int i = 0; i < 8; ++i) v[u][i] = v[u][i] * scale * gamma[i] + beta[i];
@@ -110,7 +119,8 @@ __global__ void __launch_bounds__(kWarps * 32) norm_any(const Call<In, Out> c) {
   const float scale = 1 / sqrtf(warp_sum(squares) / static_cast<float>(c.width) + c.eps);
   Out* out = c.out + row * c.ldo;
   for (int i = lane; i < c.width; i += 32) {
-    const float y = (to_float(x[i]) - mean) * scale * c.gamma[i] + c.beta[i];
+    float y = (to_float(x[i]) - mean) * scale;
+    if (c.gamma != nullptr) y = y * c.gamma[i] + c.beta[i];
     out[i] = from_float<Out>(c.tf32 ? nearest_tf32(y) : y);
   }
 }

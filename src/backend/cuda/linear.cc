@@ -1,8 +1,6 @@
 #include "backend/cuda/linear.h"
 
-#include <limits>
-
-#include "backend/cuda/matmul_wgmma.h"
+#include "backend/cuda/matmul_wide.h"
 
 namespace tandem::backend::cuda {
 namespace {
@@ -26,26 +24,25 @@ bool Linear::fits_one_wave(const LinearArgs& a, const MatmulCall& m) const {
          (m.residual == nullptr || aligned(m.residual, m.ldr)) && m.outputs % 8 == 0 && m.inputs % 8 == 0;
 }
 
-bool Linear::fits_fused(const LinearArgs& a, const MatmulCall& m) const {
-  return warpgroups_ && (a.fn == ActivationFn::quick_gelu || a.fn == ActivationFn::gelu_erf) && !a.residual &&
-         m.in != DType::f32 && m.type == m.in && m.bias != nullptr && aligned(m.x, m.ldx) && aligned(m.weight, m.ldw) &&
-         aligned(m.out, m.ldo) && aligned(m.bias, 0) && m.outputs % 8 == 0 && m.inputs % 8 == 0 &&
-         m.rows <= std::numeric_limits<std::int32_t>::max();
+bool Linear::fits_wide(const LinearArgs& a, const MatmulCall& m, bool normed) const {
+  return warpgroups_ && (normed || a.fn != ActivationFn::none) && a.fn != ActivationFn::gelu_tanh && !a.residual &&
+         m.in != DType::f32 && m.type == m.in && aligned(m.x, m.ldx) && aligned(m.weight, m.ldw) &&
+         aligned(m.out, m.ldo) && m.outputs % 8 == 0 && m.inputs % 8 == 0 && wide_fits(m.rows, m.outputs, m.inputs);
 }
 
-bool Linear::fits(const ProductChoice& choice, const LinearArgs& a, const MatmulCall& m) const {
+bool Linear::fits(const ProductChoice& choice, const LinearArgs& a, const MatmulCall& m, bool normed) const {
   switch (choice.kernel) {
     case Kernel::library: break;
-    case Kernel::fused: return fits_fused(a, m);
+    case Kernel::wide: return fits_wide(a, m, normed);
     case Kernel::one_wave:
       return fits_one_wave(a, m) && one_wave_fits(choice.plan, m.rows, m.outputs, m.inputs, device_.multiprocessors);
   }
   return true;
 }
 
-/// Measured on an H200 (matmul_one_wave.cu): the kernel of one wave is for a few rows, beyond which cuBLASLt's are
+/// Measured on an H200: the kernel of one wave is for a few rows, beyond which cuBLASLt's are
 /// faster, and, because the activation costs it nothing, for all of fc1's that fit.
-ProductChoice Linear::by_rule(const LinearArgs& a, const MatmulCall& m) const {
+ProductChoice Linear::by_rule(const LinearArgs& a, const MatmulCall& m, bool normed) const {
   const std::int64_t products = m.rows * m.outputs * m.inputs;
   const std::int64_t most = m.inputs >= 3 * m.outputs ? 480'000'000 : 300'000'000;
   if (fits_one_wave(a, m) && (a.fn != ActivationFn::none || products <= most)) {
@@ -53,34 +50,40 @@ ProductChoice Linear::by_rule(const LinearArgs& a, const MatmulCall& m) const {
       return {Kernel::one_wave, *plan};
     }
   }
-  return {fits_fused(a, m) ? Kernel::fused : Kernel::library, {}};
+  // An activation behind cuBLASLt's product costs more than tiles that do not fill the device.
+  const bool wide =
+      fits_wide(a, m, normed) && (a.fn != ActivationFn::none || wide_fills(m.rows, m.outputs, device_.multiprocessors));
+  return {wide ? Kernel::wide : Kernel::library, {}};
 }
 
-ProductChoice Linear::choose(const LinearArgs& a, const MatmulCall& m, Ahead ahead) {
-  const auto shape = ProductChoices::shape_of(m, a.fn);
+ProductChoice Linear::choose(const LinearArgs& a, const MatmulCall& m, Ahead ahead, const Normed& normed) {
+  const bool norms = normed.sums != nullptr;
+  const auto shape = ProductChoices::shape_of(m, a.fn, norms);
   const ProductChoice* found = measured_.find(shape);
   if (found == nullptr && timer_ && m.rows > 0) {
-    if (const auto fastest = measure(a, m, ahead)) measured_.set(shape, *fastest);
+    if (const auto fastest = measure(a, m, ahead, normed)) measured_.set(shape, *fastest);
     found = measured_.find(shape);
   }
-  const bool known = found != nullptr && fits(*found, a, m);
-  const ProductChoice choice = known ? *found : by_rule(a, m);
+  const bool known = found != nullptr && fits(*found, a, m, norms);
+  const ProductChoice choice = known ? *found : by_rule(a, m, norms);
   // Shapes that are the library's are counted where its algorithm is chosen.
   if (measured_.is_new(shape) && choice.kernel != Kernel::library) ++(known ? choices_.measured : choices_.proposed);
   return choice;
 }
 
-std::optional<ProductChoice> Linear::measure(const LinearArgs& a, const MatmulCall& m, Ahead ahead) {
-  std::vector<ProductChoice> choices{by_rule(a, m)};  // where nothing is faster
+std::optional<ProductChoice> Linear::measure(const LinearArgs& a, const MatmulCall& m, Ahead ahead,
+                                             const Normed& normed) {
+  const bool norms = normed.sums != nullptr;
+  std::vector<ProductChoice> choices{by_rule(a, m, norms)};  // where nothing is faster
   const auto add = [&](const ProductChoice& c) {
-    if (fits(c, a, m) && to_string(c) != to_string(choices.front())) choices.push_back(c);
+    if (fits(c, a, m, norms) && to_string(c) != to_string(choices.front())) choices.push_back(c);
   };
   if (fits_one_wave(a, m)) {
     for (const OneWavePlan& plan : one_wave_plans(m.rows, m.outputs, m.inputs, device_.multiprocessors)) {
       add({Kernel::one_wave, plan});
     }
   }
-  add({Kernel::fused, {}}), add({Kernel::library, {}});
+  add({Kernel::wide, {}}), add({Kernel::library, {}});
   // Finding the library's algorithm would overwrite a residual that its product knows nothing of.
   const bool lost = a.fn != ActivationFn::none && m.residual == m.out;
   if (choices.size() == 1 || lost) return {};
@@ -93,7 +96,7 @@ std::optional<ProductChoice> Linear::measure(const LinearArgs& a, const MatmulCa
   for (const ProductChoice& choice : choices) {
     ways.emplace_back([&](const MatmulCall& call) {
       try {
-        return issue(choice, a, call, ahead) == cudaSuccess;
+        return issue(choice, a, call, ahead, normed) == cudaSuccess;
       } catch (const Error&) {  // the library's
         return false;
       }
@@ -111,17 +114,20 @@ void Linear::start_tuning() {
   matmul_.start_tuning(*timer_);
 }
 
-void Linear::run(const LinearArgs& a, const MatmulCall& m, Ahead ahead) {
-  health_.check(issue(choose(a, m, ahead), a, m, ahead), "linear");
+void Linear::run(const LinearArgs& a, const MatmulCall& m, Ahead ahead, const Normed& normed) {
+  health_.check(issue(choose(a, m, ahead, normed), a, m, ahead, normed), "linear");
 }
 
-cudaError_t Linear::issue(const ProductChoice& choice, const LinearArgs& a, const MatmulCall& m, Ahead ahead) {
-  switch (choice.kernel) {
-    case Kernel::library: break;
-    case Kernel::fused: return fused(a, m);
-    case Kernel::one_wave: return one_wave(a, m, ahead, choice.plan);
+cudaError_t Linear::issue(const ProductChoice& choice, const LinearArgs& a, const MatmulCall& m, Ahead ahead,
+                          const Normed& normed) {
+  if (choice.kernel == Kernel::wide) return wide(a, m, normed);
+  MatmulCall product = m;
+  if (normed.sums != nullptr) {  // gamma and beta are the weight's
+    const cudaError_t code = layer_norm({normed.x, {}, {}, normed.eps, {normed.room, {}}}, normed.ahead, queue_);
+    if (code != cudaSuccess) return code;
+    product.x = normed.room.data, product.ldx = normed.room.stride;
   }
-  return by_library(a, m);
+  return choice.kernel == Kernel::one_wave ? one_wave(a, product, ahead, choice.plan) : by_library(a, product);
 }
 
 cudaError_t Linear::one_wave(const LinearArgs& a, const MatmulCall& m, Ahead ahead, const OneWavePlan& plan) const {
@@ -132,12 +138,20 @@ cudaError_t Linear::one_wave(const LinearArgs& a, const MatmulCall& m, Ahead ahe
   return one_wave_product(w, plan, queue_);
 }
 
-cudaError_t Linear::fused(const LinearArgs& a, const MatmulCall& m) const {
-  FusedCall f;
-  f.x = m.x, f.rows = m.rows, f.ldx = m.ldx, f.weight = m.weight, f.outputs = m.outputs, f.inputs = m.inputs;
-  f.ldw = m.ldw, f.bias = m.bias, f.out = m.out, f.ldo = m.ldo;
-  f.device = device_.index, f.processors = device_.multiprocessors;
-  return fused_product(f, m.type, a.fn, queue_.stream);
+cudaError_t Linear::wide(const LinearArgs& a, const MatmulCall& m, const Normed& normed) const {
+  WideCall w;
+  w.x = m.x, w.rows = m.rows, w.ldx = m.ldx, w.weight = m.weight, w.outputs = m.outputs, w.inputs = m.inputs;
+  w.ldw = m.ldw, w.type = m.type, w.bias = a.bias.as<float>(), w.out = m.out, w.ldo = m.ldo, w.fn = a.fn;
+  w.processors = device_.multiprocessors;
+  if (normed.sums != nullptr) {
+    RowStatisticsCall s;
+    s.x = m.x, s.rows = m.rows, s.columns = m.inputs, s.ldx = m.ldx, s.eps = normed.eps;
+    s.scale = normed.room.as<float>(), s.shift = s.scale + (m.rows + 3) / 4 * 4;
+    const cudaError_t code = row_statistics(s, queue_);
+    if (code != cudaSuccess) return code;
+    w.scale = s.scale, w.shift = s.shift, w.sums = normed.sums;
+  }
+  return wide_product(w, queue_);
 }
 
 cudaError_t Linear::by_library(const LinearArgs& a, MatmulCall m) {

@@ -16,11 +16,8 @@ constexpr int kThreads = 256;
 
 /// A thread makes 8 neighbouring elements of one row of patches.
 template <class T>
-__global__ void __launch_bounds__(kThreads) patch_rows_kernel(const PatchRowsCall c) {
-  wait_for_previous();
-  let_next_begin();
+__device__ __forceinline__ void patch_row(const PatchRowsCall& c, std::int64_t i) {
   const std::int64_t units = c.columns / 8, grid = c.side / c.patch, tokens = grid * grid + c.first;
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= c.images * tokens * units) return;
   const std::int64_t row = i / units, image = row / tokens;
   const int begin = static_cast<int>(i % units) * 8, strip = c.patch * 3, used = strip * c.patch;
@@ -53,10 +50,7 @@ __global__ void __launch_bounds__(kThreads) patch_rows_kernel(const PatchRowsCal
 }
 
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kThreads) position_rows_kernel(const PositionRowsCall c, std::int64_t units) {
-  wait_for_previous();
-  let_next_begin();
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+__device__ __forceinline__ void position_row(const PositionRowsCall& c, std::int64_t units, std::int64_t i) {
   if (i >= c.images * c.tokens * units) return;
   const std::int64_t row = i / units, column = i % units * kWidth, token = row % c.tokens;
   float position[kWidth], other[kWidth];
@@ -67,31 +61,46 @@ __global__ void __launch_bounds__(kThreads) position_rows_kernel(const PositionR
   store<kWidth>(reinterpret_cast<T*>(c.out.data) + row * c.out.stride + column, position);
 }
 
+/// The first `patch_blocks` blocks make the one matrix, the others the other: two small kernels in one.
+template <class T, class Out, int kWidth>
+__global__ void __launch_bounds__(kThreads) embed_kernel(const PatchRowsCall patches, const PositionRowsCall positions,
+                                                         unsigned patch_blocks, std::int64_t units) {
+  wait_for_previous();
+  let_next_begin();
+  if (blockIdx.x < patch_blocks) {
+    patch_row<T>(patches, static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x);
+  } else {
+    position_row<Out, kWidth>(positions, units,
+                              static_cast<std::int64_t>(blockIdx.x - patch_blocks) * kThreads + threadIdx.x);
+  }
+}
+
 bool aligned(const void* p) {
   return reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
 }
 
 }  // namespace
 
-cudaError_t patch_rows(const PatchRowsCall& c, Queue queue) {
-  const std::int64_t grid = c.side / c.patch;
-  const std::int64_t work = c.images * (grid * grid + c.first) * (c.columns / 8);
-  if (work == 0) return cudaSuccess;
-  return with_type(c.type, [&](auto t) {
-    return launch_kernel(patch_rows_kernel<decltype(t)>, blocks_for(work, kThreads), kThreads, queue, c);
-  });
-}
-
-cudaError_t position_rows(const PositionRowsCall& c, Queue queue) {
-  const std::int64_t rows = c.images * c.tokens;
-  if (rows == 0) return cudaSuccess;
+cudaError_t patch_and_position_rows(const PatchRowsCall& p, const PositionRowsCall& c, Queue queue) {
+  const std::int64_t grid = p.side / p.patch, rows = c.images * c.tokens;
+  const std::int64_t work = p.images * (grid * grid + p.first) * (p.columns / 8);
+  if (work == 0 || rows == 0) return cudaSuccess;
   const bool vectors = vectors_fit(c.out) && c.position_stride % 8 == 0 && aligned(c.position) && aligned(c.bias) &&
                        aligned(c.class_embedding);
   const std::int64_t units = c.out.columns() / (vectors ? 8 : 1);
-  return with_type(c.out.dtype, [&](auto t) {
-    using T = decltype(t);
-    return launch_kernel(vectors ? position_rows_kernel<T, 8> : position_rows_kernel<T, 1>,
-                         blocks_for(rows * units, kThreads), kThreads, queue, c, units);
+  const unsigned patch_blocks = blocks_for(work, kThreads), blocks = patch_blocks + blocks_for(rows * units, kThreads);
+  return with_type(p.type, [&](auto t) {
+    return with_type(c.out.dtype, [&](auto out) -> cudaError_t {
+      using T = decltype(t);
+      using Out = decltype(out);
+      // A sixteen-bit type never becomes the other one.
+      if constexpr (sizeof(T) == 2 && sizeof(Out) == 2 && !std::is_same_v<T, Out>) {
+        return cudaErrorInvalidValue;
+      } else {
+        return launch_kernel(vectors ? embed_kernel<T, Out, 8> : embed_kernel<T, Out, 1>, blocks, kThreads, queue, p, c,
+                             patch_blocks, units);
+      }
+    });
   });
 }
 

@@ -19,7 +19,7 @@ constexpr std::size_t kMostMet = 4096;
 
 std::optional<ProductChoice> parse(const std::string& word) {
   if (word == "library") return ProductChoice{};
-  if (word == "fused") return ProductChoice{Kernel::fused, {}};
+  if (word == "wide") return ProductChoice{Kernel::wide, {}};
   OneWavePlan plan;
   char end = 0;
   if (std::sscanf(word.c_str(), "wave-%dx%dx%d%c", &plan.rows, &plan.columns, &plan.parts, &end) != 3) return {};
@@ -31,15 +31,15 @@ std::optional<ProductChoice> parse(const std::string& word) {
 std::string to_string(const ProductChoice& c) {
   switch (c.kernel) {
     case Kernel::library: break;
-    case Kernel::fused: return "fused";
+    case Kernel::wide: return "wide";
     case Kernel::one_wave: return cat("wave-", c.plan.rows, 'x', c.plan.columns, 'x', c.plan.parts);
   }
   return "library";
 }
 
-ProductShape ProductChoices::shape_of(const MatmulCall& m, ActivationFn fn) {
+ProductShape ProductChoices::shape_of(const MatmulCall& m, ActivationFn fn, bool normed) {
   ProductShape shape = product_shape(m);
-  shape.back() += static_cast<std::int64_t>(fn) * 512;
+  shape.back() += static_cast<std::int64_t>(fn) * 512 + (normed ? 4096 : 0);
   return shape;
 }
 

@@ -13,19 +13,19 @@
 namespace tandem::backend::cuda {
 
 struct ProductChoice {
-  enum class Kernel : std::uint8_t { library, fused, one_wave };
+  enum class Kernel : std::uint8_t { library, one_wave, wide };
   Kernel kernel = Kernel::library;  ///< library: by Matmul, and the activation behind it
   OneWavePlan plan;                 ///< of one_wave
 };
 
-/// "library", "fused", "wave-64x96x2".
+/// "library", "wide", "wave-64x96x2".
 std::string to_string(const ProductChoice& choice);
 
 /// Measured choices, one a bucket of shapes.
 class ProductChoices {
  public:
-  /// product_shape(), and the activation as well.
-  static ProductShape shape_of(const MatmulCall& call, ActivationFn fn);
+  /// product_shape(), and the activation as well, and whether x is normalised first.
+  static ProductShape shape_of(const MatmulCall& call, ActivationFn fn, bool normed);
 
   /// Null where nothing was measured.
   const ProductChoice* find(const ProductShape& shape) const;

@@ -77,6 +77,36 @@ std::unique_ptr<CudaWeight> WeightMaker::split(ConstView weight) {
   return std::make_unique<CudaWeight>(std::move(memory), c.rows, c.columns, stride, DType::bf16, false, true);
 }
 
+std::unique_ptr<CudaWeight> WeightMaker::folded(ConstView weight, ConstView bias, ConstView gamma, ConstView beta) {
+  require_float(weight, "a weight");
+  const std::int64_t outputs = weight.rows(), inputs = weight.columns();
+  // As it is stored, so that it is rounded once.
+  Buffer whole = allocate_device(health_, device_, static_cast<std::size_t>(outputs * inputs) * size_of(weight.dtype));
+  put(weight, whole.data(), weight.dtype);
+  const auto on_device = [&](ConstView v, std::int64_t n) {
+    std::vector<float> values = v ? to_floats(v) : std::vector<float>(static_cast<std::size_t>(n), 0.0F);
+    Buffer memory = allocate_device(health_, device_, values.size() * sizeof(float));
+    staging_.upload(values.data(), memory.data(), memory.bytes());
+    return memory;
+  };
+  const Buffer scale = on_device(gamma, inputs), shift = on_device(beta, inputs), total = on_device(bias, outputs);
+  Buffer memory = allocate_device(health_, device_, static_cast<std::size_t>(outputs * inputs) * size_of(DType::f16));
+  Tensor sums(allocate_device(health_, device_, static_cast<std::size_t>(outputs) * sizeof(float)), DType::f32,
+              {outputs});
+  FoldCall c;
+  c.weight = whole.data(), c.type = weight.dtype, c.rows = outputs, c.columns = inputs;
+  c.gamma = reinterpret_cast<const float*>(scale.data()), c.beta = reinterpret_cast<const float*>(shift.data());
+  c.out = memory.data(), c.sums = sums.view().as<float>();
+  c.bias = reinterpret_cast<float*>(const_cast<std::byte*>(total.data()));
+  health_.check(fold_norm(c, staging_.stream()), "folding a norm");
+  std::vector<float> biases(static_cast<std::size_t>(outputs));
+  staging_.download(total.data(), biases.data(), total.bytes());  // and waits, before what it read goes
+  auto out = std::make_unique<CudaWeight>(std::move(memory), outputs, inputs, inputs, DType::f16, false);
+  out->bias = vector({reinterpret_cast<const std::byte*>(biases.data()), DType::f32, {outputs}});
+  out->sums = std::move(sums);
+  return out;
+}
+
 // With W [D, 3, P, P] as published and pixels p:
 //   W ((p rescale - mean) / std) = rescale (W / std) (p - centre) + (W / std) (centre rescale - mean)
 // rescale (1/255) is left to the product's epilogue: inside of W it would make fp16's smallest weights subnormal.

@@ -23,8 +23,12 @@ class CudaWeight final : public PreparedWeight {
   /// Rows are split_rows()' three parts of bfloat16, stride() elements together, for inputs that are split as well.
   bool split() const noexcept { return split_; }
 
+  bool folds_norm() const noexcept override { return static_cast<bool>(sums.view()); }
+
+  // Of a layer with its LayerNorm folded in (norm_fold.cu), and of patch embedding with the pixels' normalisation.
+  Tensor bias;  ///< f32 [outputs], with what the normalisation adds
+  Tensor sums;  ///< f32 [outputs]: of the folded rows; none: nothing was folded
   // Patch embedding only.
-  Tensor bias;                  ///< f32 [D], with what the pixels' normalisation adds
   float alpha = 1;              ///< the product is multiplied by it
   float centre[3] = {0, 0, 0};  ///< subtracted from the pixels
 
@@ -43,6 +47,8 @@ class WeightMaker {
   std::unique_ptr<CudaWeight> linear(ConstView weight, DType type, bool tf32);
   /// For tf32, where tf32 itself is not enough.
   std::unique_ptr<CudaWeight> split(ConstView weight);
+  /// In f16, with the LayerNorm in front of it folded in; its columns are a multiple of 8 and at most kMostFolded.
+  std::unique_ptr<CudaWeight> folded(ConstView weight, ConstView bias, ConstView gamma, ConstView beta);
   std::unique_ptr<CudaWeight> patch_embed(ConstView weight, ConstView bias, const float mean[3], const float std[3],
                                           float rescale, DType type, bool tf32);
   /// float32; a vector (one dimension) is followed by its copies in the sixteen-bit types, see vector_as().

@@ -39,11 +39,25 @@ __device__ __forceinline__ void barrier_wait(std::uint32_t barrier, std::uint32_
 }
 
 /// A matrix in shared memory as a warpgroup product reads it: address, two strides and swizzle (PTX ISA, "matrix
-/// descriptor").
+/// descriptor"). Its halves are apart where one of them is known when this is compiled: the less has to be computed,
+/// and brought to the registers that a product wants, the sooner it begins.
+__device__ __forceinline__ constexpr std::uint32_t descriptor_low(std::uint32_t address, std::uint32_t leading) {
+  return (address & 0x3ffff) >> 4 | (leading >> 4) << 16;
+}
+__device__ __forceinline__ constexpr std::uint32_t descriptor_high(std::uint32_t stride, std::uint32_t swizzle) {
+  return stride >> 4 | swizzle << 30;
+}
+__device__ __forceinline__ constexpr std::uint64_t descriptor_of(std::uint32_t low, std::uint32_t high) {
+  return static_cast<std::uint64_t>(high) << 32 | low;
+}
 __device__ __forceinline__ std::uint64_t descriptor(std::uint32_t address, std::uint32_t leading, std::uint32_t stride,
-                                                    std::uint64_t swizzle) {
-  return static_cast<std::uint64_t>((address & 0x3ffff) >> 4) | static_cast<std::uint64_t>(leading >> 4) << 16 |
-         static_cast<std::uint64_t>(stride >> 4) << 32 | swizzle << 62;
+                                                    std::uint32_t swizzle) {
+  return descriptor_of(descriptor_low(address, leading), descriptor_high(stride, swizzle));
+}
+/// What is the same in all lanes, in a register that the warp has once: products want their descriptors there, and
+/// where the compiler does not see that a value is uniform it brings it anew for every product.
+__device__ __forceinline__ std::uint32_t uniform(std::uint32_t v) {
+  return __reduce_or_sync(0xffffffffu, v);
 }
 using cute::SM90::GMMA::Major;
 using cute::SM90::GMMA::ScaleOut;
@@ -79,6 +93,7 @@ TANDEM_PRODUCT(64)
 TANDEM_PRODUCT(96)
 TANDEM_PRODUCT(128)
 TANDEM_PRODUCT(160)
+TANDEM_PRODUCT(256)
 #undef TANDEM_PRODUCT
 
 /// d (+)= a b: a in registers, b in shared memory, d the accumulators of 64 rows.
