@@ -3,13 +3,15 @@
 //
 // A block stays on its multiprocessor and takes one head of one sequence after the other. One warp brings keys and
 // values with the tensor memory accelerator into a ring of slots, a tile of keys or of values each; a head's tiles stay
-// there until all of its queries have passed, while the next head's come into the slots that are free. Two warpgroups
-// take 64 queries each in turn: while one computes a softmax, the other's products keep the tensor cores busy, and
-// within a warpgroup the scores of the next tile are under way during the softmax of this one. That schedule is
-// FlashAttention-3's (Shah et al. 2024); that keys are read once for all queries of a head is possible because image
-// towers are short. Queries come straight into the registers where the products want them.
+// there until all of its queries have passed, while the next head's come into the slots that are free. Three warpgroups
+// (two for heads of 80 elements) take 64 queries each in turn: while one computes a softmax, the others' products keep
+// the tensor cores busy, and within a warpgroup the scores of the next tile are under way during the softmax of this
+// one. That schedule is FlashAttention-3's (Shah et al. 2024); that keys are read once for all queries of a head is
+// possible because image towers are short. A warpgroup brings its next queries itself, as soon as it has multiplied the
+// last ones.
 //
 // The last tile of keys has its own, smaller width: 577 keys are 4 x 128 + 65, computed as 80.
+#include <algorithm>
 #include <cmath>
 
 #include "backend/cuda/attention_wgmma.cuh"
@@ -28,12 +30,13 @@ struct Pass {
   using Place = cuda::Place<kDim>;
 
   Operands<kDim> operands;
-  std::uint32_t full, empty;  // addresses in shared memory
+  std::uint32_t full, empty, arrival;  // barriers, by their addresses in shared memory; arrival: of queries
   float scale;
   float out[kDim / 2];
   float base[2], sum[2];  // of the exponentials: scaled
   bool idle;              // this warp's queries are beyond the sequence
-  bool signals;           // the one thread of the warpgroup that says when a slot was read
+  bool signals;           // the one thread of the warpgroup that says when a slot was read, and brings queries
+  std::uint32_t queries_phase = 0;
 
   __device__ __forceinline__ void wait_full(Place at) const { barrier_wait(full + at.slot * 8, at.phase); }
   __device__ __forceinline__ void release(Place at, bool last) const {
@@ -42,15 +45,17 @@ struct Pass {
 
   /// s = q k^T for a tile.
   template <int kKeys>
-  __device__ __forceinline__ void scores(const Queries<T, kDim>& q, Place at, float (&s)[kKeys / 2]) const {
+  __device__ __forceinline__ void scores(Place at, float (&s)[kKeys / 2]) const {
     wait_full(at);
+    const std::uint32_t queries = uniform(operands.queries);
     const std::uint32_t keys = uniform(operands.keys + at.slot * (Slots<kDim>::kBytes / 16));
     hold(s);
     products_begin();
 #pragma unroll
     for (int k = 0; k < kSteps; ++k) {
-      product<typename Product<T, kKeys, Major::K>::Op>(
-          q.words[k], descriptor_of(keys + k * Operands<kDim>::kNextKeys, Operands<kDim>::kKeysHigh), s,
+      product<typename SharedProduct<T, kKeys>::Op>(
+          descriptor_of(queries + k * Operands<kDim>::kNextQueries, Operands<kDim>::kHigh),
+          descriptor_of(keys + k * Operands<kDim>::kNextKeys, Operands<kDim>::kHigh), s,
           k == 0 ? ScaleOut::Zero : ScaleOut::One);
     }
     products_commit();
@@ -126,8 +131,7 @@ struct Pass {
 #pragma unroll
     for (int k = 0; k < kKeys / 16; ++k) {
       product<typename Product<T, kDim, Major::MN>::Op>(
-          p[k], descriptor_of(values + k * Operands<kDim>::kNextValues, Operands<kDim>::kValuesHigh), out,
-          ScaleOut::One);
+          p[k], descriptor_of(values + k * Operands<kDim>::kNextValues, Operands<kDim>::kHigh), out, ScaleOut::One);
     }
     products_commit();
   }
@@ -139,11 +143,12 @@ struct Pass {
   }
 
   /// `keys`: the place of the head's first tile of keys; its values follow it, then the next tile. `last`: no more of
-  /// this warpgroup's queries want this head. `reload` is called when q is not needed any more, with time before the
-  /// next tile of queries.
+  /// this warpgroup's queries want this head. `reload` is called when the queries are not needed any more, with time
+  /// before the next ones are.
   template <class Reload>
-  __device__ __forceinline__ void run(Queries<T, kDim>& q, Place keys, int tiles, int length, bool last,
-                                      const Reload& reload) {
+  __device__ __forceinline__ void run(Place keys, int tiles, int length, bool last, const Reload& reload) {
+    barrier_wait(arrival, queries_phase);
+    queries_phase ^= 1;
 #pragma unroll
     for (int i = 0; i < kDim / 2; ++i) out[i] = 0;
     base[0] = base[1] = -INFINITY, sum[0] = sum[1] = 0;
@@ -152,7 +157,7 @@ struct Pass {
     if (tiles == 1) {
       float s[kTail / 2];
       std::uint32_t p[kTail / 16][4];
-      scores<kTail>(q, keys, s);
+      scores<kTail>(keys, s);
       products_wait<0>();
       hold(s);
       reload();
@@ -167,7 +172,7 @@ struct Pass {
     }
     std::uint32_t p[kTile / 16][4];
     float s[kTile / 2];  // outside of the loop: the compiler would make zeros for every tile
-    scores<kTile>(q, keys, s);
+    scores<kTile>(keys, s);
     products_wait<0>();
     hold(s);
     release(keys, last);
@@ -175,7 +180,7 @@ struct Pass {
     pack<kTile>(s, p);
     for (int t = 1; t + 1 < tiles; ++t) {
       keys = values.next();
-      scores<kTile>(q, keys, s);
+      scores<kTile>(keys, s);
       add_values<kTile>(p, values);
       products_wait<1>();
       hold(s);
@@ -191,7 +196,7 @@ struct Pass {
     float t[kTail / 2];
     std::uint32_t rest[kTail / 16][4];
     keys = values.next();
-    scores<kTail>(q, keys, t);
+    scores<kTail>(keys, t);
     add_values<kTile>(p, values);
     products_wait<1>();
     hold(t);
@@ -241,21 +246,24 @@ struct Pass {
 
 /// kTail: keys of the last tile, rounded up to what a product takes.
 template <class T, int kDim, int kTail>
-__global__ void __launch_bounds__(kThreads, 1)
-    attention_wgmma_kernel(const __grid_constant__ CUtensorMap keys, const __grid_constant__ CUtensorMap values,
-                           const WgmmaCall c) {
+__global__ void __launch_bounds__(kThreads<kDim>, 1)
+    attention_wgmma_kernel(const __grid_constant__ CUtensorMap queries, const __grid_constant__ CUtensorMap keys,
+                           const __grid_constant__ CUtensorMap values, const WgmmaCall c) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ __align__(1024) unsigned char memory[];
-  constexpr int kCount = Slots<kDim>::kCount;
+  constexpr int kCount = Slots<kDim>::kCount, kGroups = kConsumers<kDim>;
   const std::uint32_t slots = (shared_address(memory) + 1023) / 1024 * 1024;
-  const std::uint32_t full = slots + kCount * Slots<kDim>::kBytes, empty = full + kCount * 8;
+  const std::uint32_t first_queries = slots + kCount * Slots<kDim>::kBytes;
+  const std::uint32_t full = first_queries + kGroups * Slots<kDim>::kQueryBytes, empty = full + kCount * 8;
+  const std::uint32_t arrivals = empty + kCount * 8;
   // The same in all lanes, which the compiler cannot know.
   const int group = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);
   if (threadIdx.x == 0) {
     for (int i = 0; i < kCount; ++i) {
       barrier_init(full + i * 8, 1);
-      barrier_init(empty + i * 8, kConsumers);
+      barrier_init(empty + i * 8, kGroups);
     }
+    for (int i = 0; i < kGroups; ++i) barrier_init(arrivals + i * 8, 1);
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   fetch_ahead(c.ahead);
@@ -264,9 +272,9 @@ __global__ void __launch_bounds__(kThreads, 1)
   let_next_begin();
   const int items = c.items, tiles = c.key_tiles;
 
-  if (group == kConsumers) {
+  if (group == kGroups) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
-    if (threadIdx.x != kConsumers * 128) return;
+    if (threadIdx.x != kGroups * 128) return;
     Place<kDim> at;
     for (int item = static_cast<int>(blockIdx.x); item < items; item += static_cast<int>(gridDim.x)) {
       const int head = item / c.parts % c.heads, sequence = item / c.parts / c.heads;
@@ -284,15 +292,25 @@ __global__ void __launch_bounds__(kThreads, 1)
     return;
   }
 
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+  if constexpr (kGroups == 3) {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 160;");
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+  }
   const int warp = static_cast<int>(threadIdx.x) % 128 / 32;
-  Pass<T, kDim, kTail> pass{Operands<kDim>(slots), full, empty, c.scale};
+  const std::uint32_t own = first_queries + static_cast<std::uint32_t>(group) * Slots<kDim>::kQueryBytes;
+  Pass<T, kDim, kTail> pass{Operands<kDim>(slots, own), full, empty, arrivals + static_cast<std::uint32_t>(group) * 8,
+                            c.scale};
   pass.signals = threadIdx.x % 128 == 0;
   Place<kDim> at;
-  Turns turns(c, group);
-  Queries<T, kDim> queries;
+  Turns<kGroups> turns(c, group);
   turns.seek();
-  if (!turns.over()) queries.load(c, turns.sequence, turns.head, turns.tile, warp);
+  const auto bring_queries = [&] {
+    if (!pass.signals || turns.over()) return;
+    barrier_expect(pass.arrival, Slots<kDim>::kQueryBytes);
+    fetch<kDim>(queries, own, pass.arrival, turns.head, turns.tile * kQueries, turns.sequence);
+  };
+  bring_queries();
   for (int item = static_cast<int>(blockIdx.x); item < items; item += static_cast<int>(gridDim.x)) {
     const Place<kDim> first_keys = at;
     const bool mine = turns.item == item;
@@ -309,18 +327,16 @@ __global__ void __launch_bounds__(kThreads, 1)
       const int sequence = turns.sequence, head = turns.head, tile = turns.tile;
       turns.step();
       pass.idle = tile * kQueries + warp * 16 >= c.length;
-      pass.run(queries, first_keys, tiles, c.length, turns.item != item, [&] {
-        if (!turns.over()) queries.load(c, turns.sequence, turns.head, turns.tile, warp);
-      });
+      pass.run(first_keys, tiles, c.length, turns.item != item, bring_queries);
       pass.store(c, sequence, head, tile, warp);
     }
   }
 #endif
 }
 
-/// [sequences, length, heads * kDim] in boxes of kTile rows of one head.
+/// [sequences, length, heads * kDim] in boxes of `box_rows` rows of one head.
 template <class T, int kDim>
-bool describe(ConstView m, std::int64_t sequences, std::int64_t length, CUtensorMap& map) {
+bool describe(ConstView m, std::int64_t sequences, std::int64_t length, cuuint32_t box_rows, CUtensorMap& map) {
   const auto encode = encode_tensor_map();
   if (encode == nullptr) return false;
   constexpr auto kType = std::is_same_v<T, __half> ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
@@ -331,12 +347,12 @@ bool describe(ConstView m, std::int64_t sequences, std::int64_t length, CUtensor
   CUresult result;
   if constexpr (Slots<kDim>::kWhole) {
     const cuuint64_t sizes[3] = {columns, rows, all}, strides[2] = {row, rows * row};
-    const cuuint32_t box[3] = {kDim, kTile, 1};
+    const cuuint32_t box[3] = {kDim, box_rows, 1};
     result = encode(&map, kType, 3, data, sizes, strides, box, kOnes, CU_TENSOR_MAP_INTERLEAVE_NONE,
                     CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   } else {
     const cuuint64_t sizes[4] = {16, rows, columns / 16, all}, strides[3] = {row, 32, rows * row};
-    const cuuint32_t box[4] = {16, kTile, kDim / 16, 1};
+    const cuuint32_t box[4] = {16, box_rows, kDim / 16, 1};
     result = encode(&map, kType, 4, data, sizes, strides, box, kOnes, CU_TENSOR_MAP_INTERLEAVE_NONE,
                     CU_TENSOR_MAP_SWIZZLE_32B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   }
@@ -345,25 +361,28 @@ bool describe(ConstView m, std::int64_t sequences, std::int64_t length, CUtensor
 
 template <class T, int kDim, int kTail>
 cudaError_t launch(const AttentionArgs& a, int processors, const Ahead& ahead, Queue queue) {
-  CUtensorMap keys, values;
+  CUtensorMap queries, keys, values;
   const std::int64_t length = a.keys.longest, sequences = a.keys.count;
-  if (!describe<T, kDim>(a.k, sequences, length, keys) || !describe<T, kDim>(a.v, sequences, length, values)) {
+  if (!describe<T, kDim>(a.q, sequences, length, kQueries, queries) ||
+      !describe<T, kDim>(a.k, sequences, length, kTile, keys) ||
+      !describe<T, kDim>(a.v, sequences, length, kTile, values)) {
     return cudaErrorNotSupported;
   }
   WgmmaCall c;
-  c.q = a.q.data, c.out = a.out.data, c.ldq = a.q.stride, c.ldo = a.out.stride;
+  c.out = a.out.data, c.ldo = a.out.stride;
   c.length = static_cast<std::int32_t>(length), c.heads = a.heads;
   c.query_tiles = (c.length + kQueries - 1) / kQueries, c.key_tiles = (c.length + kTile - 1) / kTile;
   c.scale = exponent_scale(a.head_dim), c.ahead = ahead;
-  // Few heads are divided among blocks; and a head that is longer than the ring stays only while every warpgroup has no
-  // more than one tile of queries.
-  const std::int64_t heads = sequences * a.heads, most = (c.query_tiles + kConsumers - 1) / kConsumers;
+  // Few heads are divided among blocks, two tiles of queries each at least, since every block brings all keys; and a head
+  // that is longer than the ring stays only while every warpgroup has no more than one tile of queries.
+  const std::int64_t heads = sequences * a.heads, rounds = (c.query_tiles + kConsumers<kDim> - 1) / kConsumers<kDim>;
+  const std::int64_t parts = std::clamp<std::int64_t>(processors / heads, 1, (c.query_tiles + 1) / 2);
   const bool fits = 2 * c.key_tiles <= Slots<kDim>::kCount;
-  c.parts = static_cast<std::int32_t>(fits ? std::min(most, (processors + heads - 1) / heads) : most);
+  c.parts = static_cast<std::int32_t>(fits ? parts : std::max(parts, rounds));
   c.items = static_cast<std::int32_t>(heads * c.parts);
   const auto kernel = attention_wgmma_kernel<T, kDim, kTail>;
-  return launch_kernel(kernel, dim3(static_cast<unsigned>(std::min(processors, c.items))), kThreads, kMemory, queue,
-                       dim3(1), keys, values, c);
+  return launch_kernel(kernel, dim3(static_cast<unsigned>(std::min(processors, c.items))), kThreads<kDim>, kMemory,
+                       queue, dim3(1), queries, keys, values, c);
 }
 
 template <class T, int kDim>

@@ -1,5 +1,4 @@
-// The parts of attention on warpgroup products (attention_wgmma.cu): the ring of tiles, whose turn it is, and queries
-// in registers.
+// The parts of attention on warpgroup products (attention_wgmma.cu): the ring of tiles, and whose turn it is.
 #pragma once
 
 #include "backend/cuda/attention.cuh"
@@ -9,24 +8,26 @@
 namespace tandem::backend::cuda {
 namespace {
 
-constexpr int kTile = 128;     // keys in a tile
-constexpr int kQueries = 64;   // queries that a warpgroup takes at a time
-constexpr int kConsumers = 2;  // warpgroups that compute
-constexpr int kThreads = 128 * (kConsumers + 1);
+constexpr int kTile = 128;    // keys in a tile
+constexpr int kQueries = 64;  // queries that a warpgroup takes at a time
+/// Warpgroups that compute: as many as there are registers for.
+template <int kDim>
+constexpr int kConsumers = kDim <= 64 ? 3 : 2;
+template <int kDim>
+constexpr int kThreads = 128 * (kConsumers<kDim> + 1);
 constexpr int kMemory = 227 * 1024;
 
 /// How a head's columns lie in a slot: whole, in rows of 128 bytes, or in groups of 16 columns, rows of 32 bytes.
 template <int kDim>
 struct Slots {
   static constexpr bool kWhole = kDim == 64;
-  static constexpr int kBytes = kTile * kDim * 2;
-  static constexpr int kCount = (kMemory - 2048) / kBytes;
+  static constexpr int kBytes = kTile * kDim * 2, kQueryBytes = kQueries * kDim * 2;
+  static constexpr int kCount = (kMemory - 2048 - kConsumers<kDim> * kQueryBytes) / kBytes;
 };
 
 struct WgmmaCall {
-  const void* q;
   void* out;
-  std::int64_t ldq, ldo;
+  std::int64_t ldo;
   std::int32_t length, heads, parts, query_tiles, key_tiles, items;
   float scale;  // log2(e) / sqrt(head_dim)
   Ahead ahead;
@@ -34,7 +35,7 @@ struct WgmmaCall {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/// kTile rows of a head, from row `row` of a sequence on; zeros beyond the sequence.
+/// Rows of a head as the map's boxes have them, from row `row` of a sequence on; zeros beyond the sequence.
 template <int kDim>
 __device__ __forceinline__ void fetch(const CUtensorMap& map, std::uint32_t to, std::uint32_t barrier, int head,
                                       int row, int sequence) {
@@ -53,17 +54,19 @@ __device__ __forceinline__ void fetch(const CUtensorMap& map, std::uint32_t to, 
   }
 }
 
-/// The tiles in slot 0 as the products read them, and how far on the next 16 head elements of keys and the next 16
-/// values are, in units of 16 bytes.
+/// The tiles in slot 0 and a warpgroup's queries as the products read them, and how far on the next 16 head elements of
+/// queries and keys and the next 16 values are, in units of 16 bytes.
 template <int kDim>
 struct Operands {
   static constexpr bool kWhole = Slots<kDim>::kWhole;
   static constexpr int kNextKeys = (kWhole ? 32 : kTile * 32) / 16, kNextValues = (kWhole ? 16 * 128 : 16 * 32) / 16;
-  static constexpr std::uint32_t kKeysHigh = kWhole ? descriptor_high(8 * 128, 1) : descriptor_high(8 * 32, 3);
-  static constexpr std::uint32_t kValuesHigh = kKeysHigh;
-  __device__ explicit Operands(std::uint32_t slots)
-      : keys(descriptor_low(slots, 16)), values(descriptor_low(slots, kWhole ? 8 * 128 : kTile * 32)) {}
-  std::uint32_t keys, values;  // the low halves
+  static constexpr int kNextQueries = (kWhole ? 32 : kQueries * 32) / 16;
+  static constexpr std::uint32_t kHigh = kWhole ? descriptor_high(8 * 128, 1) : descriptor_high(8 * 32, 3);
+  __device__ Operands(std::uint32_t slots, std::uint32_t own_queries)
+      : keys(descriptor_low(slots, 16)),
+        values(descriptor_low(slots, kWhole ? 8 * 128 : kTile * 32)),
+        queries(descriptor_low(own_queries, 16)) {}
+  std::uint32_t keys, values, queries;  // the low halves
 };
 
 /// A place in the ring.
@@ -75,8 +78,9 @@ struct Place {
   }
 };
 
-/// A warpgroup's tiles of queries, one after the other: those of this block's items go round the warpgroups, from one
-/// item to the next.
+/// A warpgroup's tiles of queries, one after the other: those of this block's items go round the `kGroups` warpgroups,
+/// from one item to the next.
+template <int kGroups>
 struct Turns {
   __device__ Turns(const WgmmaCall& call, int group) : c(call), item(static_cast<int>(blockIdx.x)), turn(group) {}
   /// To the first tile of this warpgroup from the item on.
@@ -87,12 +91,12 @@ struct Turns {
       end = c.query_tiles * (part + 1) / c.parts;
       head = item / c.parts % c.heads, sequence = item / c.parts / c.heads;
       tile = begin + turn;
-      turn = (turn + kConsumers - (end - begin) % kConsumers) % kConsumers;
+      turn = (turn + kGroups - (end - begin) % kGroups) % kGroups;
       if (tile < end) return;
     }
   }
   __device__ __forceinline__ void step() {
-    tile += kConsumers;
+    tile += kGroups;
     if (tile < end) return;
     item += static_cast<int>(gridDim.x);
     seek();
@@ -102,28 +106,6 @@ struct Turns {
   const WgmmaCall& c;
   int item, turn;
   int sequence = 0, head = 0, tile = 0, end = 0;
-};
-
-/// A tile of queries as the products take it from registers.
-template <class T, int kDim>
-struct Queries {
-  std::uint32_t words[kDim / 16][4];
-
-  __device__ __forceinline__ void load(const WgmmaCall& c, int sequence, int head, int tile, int warp) {
-    const int lane = static_cast<int>(threadIdx.x) % 32, row = tile * kQueries + warp * 16 + lane / 4;
-    const std::int64_t first = static_cast<std::int64_t>(sequence) * c.length;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const bool there = row + 8 * half < c.length;
-      const T* from = static_cast<const T*>(c.q) + (first + row + 8 * half) * c.ldq +
-                      static_cast<std::int64_t>(head) * kDim + lane % 4 * 2;
-#pragma unroll
-      for (int k = 0; k < kDim / 16; ++k) {
-        words[k][half] = there ? *reinterpret_cast<const std::uint32_t*>(from + 16 * k) : 0;
-        words[k][half + 2] = there ? *reinterpret_cast<const std::uint32_t*>(from + 16 * k + 8) : 0;
-      }
-    }
-  }
 };
 
 /// Word i of lane t becomes word t of lane i, among four neighbouring lanes.

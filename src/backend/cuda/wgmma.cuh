@@ -89,7 +89,9 @@ struct SharedProduct;
   struct SharedProduct<__nv_bfloat16, columns> {                                           \
     using Op = cute::SM90::GMMA::MMA_64x##columns##x16_F32BF16BF16_SS<Major::K, Major::K>; \
   };
+TANDEM_PRODUCT(16)
 TANDEM_PRODUCT(64)
+TANDEM_PRODUCT(80)
 TANDEM_PRODUCT(96)
 TANDEM_PRODUCT(128)
 TANDEM_PRODUCT(160)
