@@ -90,12 +90,15 @@ if wanted sanitizer; then
     sanitizer_end=$((SECONDS + ${SANITIZER_SECONDS:-420}))
     towers='*Every/Towers.*hf_quickgelu_cuda_fp16:*Every/Towers.*hf_gelu_head80_cuda_fp16:*Every/Towers.*hf_gelu_head80_cuda_fp32'
     operations='*SharedPrefix/fp16:*SharedPrefix/fp32:*RowsWithGaps/bf16:*RaggedCausalTexts/fp16:*CudaRows.*/fp16:-*TooMuchMemory*:*SeveralThreads*:*CopiesOfAnySize*'
+    norms='*CudaNorm.NotANumber*/fp16:*CudaNorm.OutliersAndRows*/fp16:*EveryLengthOfTheImageTowers/fp16'
     products='*OddShapesAndStrides/fp16:*OddShapesAndStrides/tf32:*RowsOfAStackedWeight/*:*PatchEmbedding/fp16:*Projection/fp16'
     engine='*RecordedPassesGiveTheSameBits/random_ViT_B_32:*InputsAndVectorsStayOnTheDevice/random_ViT_B_32'
     sanitize towers memcheck cuda_towers_test 60 "$towers"
     sanitize towers racecheck cuda_towers_test 100 "$towers"
     sanitize operations memcheck cuda_backend_test 60 "$operations"
     sanitize operations racecheck cuda_backend_test 100 "$operations"
+    sanitize norms memcheck cuda_backend_test 60 "$norms"
+    sanitize norms racecheck cuda_backend_test 100 "$norms"
     sanitize products memcheck cuda_backend_test 60 "$products"
     sanitize products racecheck cuda_backend_test 100 "$products"
     sanitize engine memcheck cuda_engine_test 90 "$engine"

@@ -373,8 +373,8 @@ cudaError_t launch(const AttentionArgs& a, int processors, const Ahead& ahead, Q
   c.length = static_cast<std::int32_t>(length), c.heads = a.heads;
   c.query_tiles = (c.length + kQueries - 1) / kQueries, c.key_tiles = (c.length + kTile - 1) / kTile;
   c.scale = exponent_scale(a.head_dim), c.ahead = ahead;
-  // Few heads are divided among blocks, two tiles of queries each at least, since every block brings all keys; and a head
-  // that is longer than the ring stays only while every warpgroup has no more than one tile of queries.
+  // Few heads are divided among blocks, two tiles of queries each at least, since every block brings all keys; and a
+  // head that is longer than the ring stays only while every warpgroup has no more than one tile of queries.
   const std::int64_t heads = sequences * a.heads, rounds = (c.query_tiles + kConsumers<kDim> - 1) / kConsumers<kDim>;
   const std::int64_t parts = std::clamp<std::int64_t>(processors / heads, 1, (c.query_tiles + 1) / 2);
   const bool fits = 2 * c.key_tiles <= Slots<kDim>::kCount;
