@@ -17,6 +17,7 @@
 
 #include "tandem/context.h"
 #include "tandem/error.h"
+#include "tandem/observer.h"
 #include "tandem/types.h"
 
 namespace tandem {
@@ -142,6 +143,7 @@ struct EngineOptions {
   std::size_t max_queue = 4096;  ///< items waiting; beyond it submit() throws overloaded
   bool load_vision = true, load_text = true;  ///< a tower that is not loaded refuses its inputs
   std::uint64_t max_pixels = 178'956'970;     ///< of one picture, before decoding
+  std::shared_ptr<Observer> observer = {};    ///< told where the time goes; may be null
 };
 
 struct EngineInfo {

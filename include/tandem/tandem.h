@@ -4,5 +4,6 @@
 #include "tandem/context.h"
 #include "tandem/engine.h"
 #include "tandem/error.h"
+#include "tandem/observer.h"
 #include "tandem/types.h"
 #include "tandem/zero_shot.h"

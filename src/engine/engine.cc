@@ -87,14 +87,17 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
       given.replicas, [this, of = &shared](int i, int sharing) { return make_replica(*of, i, sharing); });
   std::size_t ahead = static_cast<std::size_t>(shared.options.decode_threads);
   for (int i = 0; i < workers->size(); ++i) ahead += 2 * static_cast<std::size_t>(workers->replica(i).max_batch());
-  scheduler = std::make_unique<engine::Scheduler>(*preparer, shared.decode, given.max_queue, ahead);
+  scheduler =
+      std::make_unique<engine::Scheduler>(*preparer, shared.decode, given.max_queue, ahead, options.observer.get());
   describe(given);
   // A replica that replaces another goes where that was: "automatic" could mean the processor once a GPU has failed,
   // and callers may have vectors in the GPU's memory.
   options.device = parse_device(info.device);
   preparer->accept(options.device);
   engine::Workers::Work work;
-  work.serve = [this](engine::Replica& replica) { return engine::serve(replica, *scheduler, logger); };
+  work.serve = [this](engine::Replica& replica) {
+    return engine::serve(replica, *scheduler, logger, options.observer.get());
+  };
   work.meanwhile = [this] { scheduler->drop_abandoned(); };
   work.none_left = [this](const ItemError& why) { scheduler->stop(why); };
   work.pauses = shared.replace_after;

@@ -20,6 +20,8 @@ class Job {
   Job(Request request, OnDone on_done);
 
   const Request& request() const noexcept { return request_; }
+  /// When the engine took it in.
+  Clock::time_point accepted() const noexcept { return accepted_; }
   std::size_t items() const noexcept { return request_.images.size() + request_.texts.size(); }
 
   /// Why the request must not be worked on any more: withdrawn, or its deadline passed.
@@ -53,6 +55,7 @@ struct Item {
   bool image = false;
   std::size_t index = 0;
   Prepared prepared;
+  double prepare_seconds = 0;
   Priority priority() const noexcept { return job->request().priority; }
   const EmbedOptions& options() const noexcept { return job->request().options; }
 };

@@ -175,7 +175,10 @@ model::TowerOutput Lane::encode(std::span<Item> items, Slot& slot, const EmbedOp
   const model::PassOptions pass{project, project && options.normalize, {}};
   const auto& c = model_->config;
   if (items.front().image) {
-    return model::encode_images(execution, c.vision, *model_->vision, c.embed_dim, pixels(items, slot), pass);
+    const auto begin = Clock::now();
+    const ConstView given = pixels(items, slot);
+    slot.copying = std::chrono::duration<double>(Clock::now() - begin).count();
+    return model::encode_images(execution, c.vision, *model_->vision, c.embed_dim, given, pass);
   }
   ids_.clear();
   for (const Item& item : items) ids_.emplace_back(item.prepared.ids);
@@ -208,6 +211,7 @@ void Lane::begin(std::span<Item> items) {
   if (begun_ == 0) next_ = 0;  // batches that come one by one share a slot, and so the recorded pass that reads it
   Slot& slot = slots_[next_];
   slot.begun = Clock::now();
+  slot.copying = 0;
   for (Item& item : items) item.job->started(slot.begun);
   const EmbedOptions options = items.front().options();
   try {
@@ -237,6 +241,7 @@ std::vector<Embedding> Lane::finish(std::span<Item> items) {
   const auto now = Clock::now();
   const double seconds = std::chrono::duration<double>(now - std::max(slot.begun, finished_)).count();
   finished_ = now;
+  copy_seconds_ = std::min(slot.copying, seconds), compute_seconds_ = seconds - copy_seconds_;
   const auto* vectors = reinterpret_cast<const float*>(slot.vectors.data());
   std::vector<Embedding> out;
   out.reserve(items.size());

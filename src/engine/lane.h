@@ -42,6 +42,9 @@ class Lane {
   /// Waits for the oldest batch begun, whose items these are: an Embedding each. Throws when the pass failed, and has
   /// forgotten it then as well.
   std::vector<Embedding> finish(std::span<Item> items);
+  /// Of the batch finished last: seconds that handing its pixels over took, and the rest.
+  double copy_seconds() const noexcept { return copy_seconds_; }
+  double compute_seconds() const noexcept { return compute_seconds_; }
   /// A pass of so many items ran out of memory: half as many, at least one, are from now on the most of their kind,
   /// until many passes have gone well. Returns how many that are.
   std::size_t shrink(bool images, std::size_t items);
@@ -59,6 +62,7 @@ class Lane {
     bool normalize = false;  ///< on the host
     std::uint64_t mark = 0;
     Clock::time_point begun;
+    double copying = 0;  ///< seconds
   };
 
   /// Pixels of all slots.
@@ -83,6 +87,7 @@ class Lane {
   Clock::time_point finished_;  ///< the last batch: the device was not this one's before
   PassSize size_, most_;        ///< as allocated; as it is now taken, after passes that found no memory
   std::uint64_t passes_ = 0, shrunk_at_ = 0;
+  double copy_seconds_ = 0, compute_seconds_ = 0;
   // Host staging, reused by every batch.
   std::vector<std::span<const std::int32_t>> ids_;
   model::PackedTexts packed_;

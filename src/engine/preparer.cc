@@ -81,13 +81,13 @@ Prepared Preparer::prepare(const ImageInput& input) const {
     }
     out.owned_pixels.resize(side * side * 3);
     const image::HostPixels pixels(given->pixels->data(), given->width, given->height, std::int64_t{3} * given->width);
-    decoder_->decode(pixels, decode_, fit_, out.owned_pixels);
+    out.fit_seconds = decoder_->decode(pixels, decode_, fit_, out.owned_pixels);
     return out;
   }
   const auto& encoded = std::get<EncodedImage>(input);
   if (!encoded.bytes) throw Error(Code::invalid_argument, "the picture has no bytes");
   out.owned_pixels.resize(side * side * 3);
-  decoder_->decode(image::EncodedImage{*encoded.bytes}, decode_, fit_, out.owned_pixels);
+  out.fit_seconds = decoder_->decode(image::EncodedImage{*encoded.bytes}, decode_, fit_, out.owned_pixels);
   return out;
 }
 

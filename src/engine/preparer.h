@@ -27,6 +27,7 @@ struct Prepared {
   const std::byte* device_pixels = nullptr;
   std::vector<std::int32_t> ids;
   bool truncated = false;
+  double fit_seconds = 0;  ///< of a picture's preparation: resizing
   const std::uint8_t* pixels() const noexcept { return shared_pixels ? shared_pixels->data() : owned_pixels.data(); }
 };
 

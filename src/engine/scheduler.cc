@@ -7,8 +7,9 @@
 
 namespace tandem::engine {
 
-Scheduler::Scheduler(const Preparer& preparer, ThreadPool& pool, std::size_t max_items, std::size_t prepare_ahead)
-    : preparer_(preparer), pool_(pool), max_items_(max_items), prepare_ahead_(prepare_ahead) {}
+Scheduler::Scheduler(const Preparer& preparer, ThreadPool& pool, std::size_t max_items, std::size_t prepare_ahead,
+                     Observer* observer)
+    : preparer_(preparer), pool_(pool), max_items_(max_items), prepare_ahead_(prepare_ahead), observer_(observer) {}
 
 void Scheduler::submit(Request request, OnDone on_done, bool wait) {
   const std::size_t count = request.images.size() + request.texts.size();
@@ -158,7 +159,12 @@ bool Scheduler::prepare(Item& item) {
     item.job->finish(item.image, item.index, std::move(failed));
     return false;
   }
-  item.job->prepared(std::chrono::duration<double>(Clock::now() - begin).count());
+  item.prepare_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  item.job->prepared(item.prepare_seconds);
+  if (observer_ != nullptr) {
+    const double fit = item.prepared.fit_seconds;
+    observer_->prepared(item.image, item.prepare_seconds - fit, fit);
+  }
   return true;
 }
 

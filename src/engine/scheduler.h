@@ -20,7 +20,9 @@ namespace tandem::engine {
 
 class Scheduler {
  public:
-  Scheduler(const Preparer& preparer, ThreadPool& pool, std::size_t max_items, std::size_t prepare_ahead);
+  /// observer: told of what is prepared; may be null.
+  Scheduler(const Preparer& preparer, ThreadPool& pool, std::size_t max_items, std::size_t prepare_ahead,
+            Observer* observer = nullptr);
   /// stop() must have returned.
   ~Scheduler() = default;
 
@@ -89,6 +91,7 @@ class Scheduler {
   const Preparer& preparer_;
   ThreadPool& pool_;
   const std::size_t max_items_, prepare_ahead_;
+  Observer* const observer_;
   mutable std::mutex mutex_;
   std::condition_variable room_, quiet_;
   std::array<std::condition_variable, 4> work_;  // by what the waiting threads take: images 1, texts 2, both 3

@@ -1,5 +1,6 @@
 #include "engine/serving.h"
 
+#include <algorithm>
 #include <deque>
 #include <exception>
 #include <mutex>
@@ -19,8 +20,8 @@ constexpr std::chrono::microseconds kAwake{80};
 
 class LaneServer {
  public:
-  LaneServer(Lane& lane, Scheduler::Taker& taker, Scheduler& scheduler, const Logger& logger)
-      : lane_(lane), taker_(taker), scheduler_(scheduler), logger_(logger) {}
+  LaneServer(Lane& lane, Scheduler::Taker& taker, Scheduler& scheduler, const Logger& logger, Observer* observer)
+      : lane_(lane), taker_(taker), scheduler_(scheduler), logger_(logger), observer_(observer) {}
 
   std::optional<ItemError> run() {
     try {
@@ -67,6 +68,7 @@ class LaneServer {
     drop_abandoned(batch);
     if (batch.empty()) return;
     const bool image = batch.front().image;
+    const auto now = Clock::now();
     try {
       if (!(image ? lane_.model().vision.has_value() : lane_.model().text.has_value())) {
         throw Error(Code::unsupported, cat("the ", image ? "vision" : "text", " tower was not loaded"));
@@ -74,6 +76,12 @@ class LaneServer {
       lane_.begin(batch);
     } catch (const std::exception& error) {
       return recover(std::move(batch), to_item_error(error));
+    }
+    if (observer_ != nullptr) {
+      for (const Item& item : batch) {
+        const double since = std::chrono::duration<double>(now - item.job->accepted()).count();
+        observer_->waited(image, std::max(0.0, since - item.prepare_seconds));
+      }
     }
     begun_.push_back(std::move(batch));
   }
@@ -87,6 +95,9 @@ class LaneServer {
       answers = lane_.finish(batch);
     } catch (const std::exception& error) {
       return recover(std::move(batch), to_item_error(error));
+    }
+    if (observer_ != nullptr) {
+      observer_->computed(batch.front().image, batch.size(), lane_.copy_seconds(), lane_.compute_seconds());
     }
     scheduler_.answered(batch.size());
     for (std::size_t i = 0; i < batch.size(); ++i)
@@ -137,6 +148,7 @@ class LaneServer {
   Scheduler::Taker& taker_;
   Scheduler& scheduler_;
   const Logger& logger_;
+  Observer* const observer_;
   std::deque<Batch> begun_;  ///< the oldest first
   std::deque<Batch> again_;  ///< parts of passes that ran out of memory
   std::optional<ItemError> lost_;
@@ -144,7 +156,7 @@ class LaneServer {
 
 }  // namespace
 
-std::optional<ItemError> serve(Replica& replica, Scheduler& scheduler, const Logger& logger) {
+std::optional<ItemError> serve(Replica& replica, Scheduler& scheduler, const Logger& logger, Observer* observer) {
   std::mutex mutex;
   std::optional<ItemError> lost;  // the first
   std::vector<Scheduler::Taker> takers(replica.lanes());
@@ -161,7 +173,7 @@ std::optional<ItemError> serve(Replica& replica, Scheduler& scheduler, const Log
     for (auto& taker : takers) scheduler.dismiss(taker);
   };
   const auto work = [&](std::size_t i) {
-    if (const auto why = LaneServer(replica.lane(i), takers[i], scheduler, logger).run()) leave(*why);
+    if (const auto why = LaneServer(replica.lane(i), takers[i], scheduler, logger, observer).run()) leave(*why);
   };
   std::vector<std::thread> others;
   try {

@@ -11,7 +11,8 @@ namespace tandem::engine {
 
 /// Serves with every lane of the replica, the first on this thread, until the scheduler stops, or until a lane's device
 /// fails: then why. What such a lane had begun is answered with the reason; the other lanes finish what they have begun
-/// and take no more.
-std::optional<ItemError> serve(Replica& replica, Scheduler& scheduler, const Logger& logger);
+/// and take no more. observer: told of every batch; may be null.
+std::optional<ItemError> serve(Replica& replica, Scheduler& scheduler, const Logger& logger,
+                               Observer* observer = nullptr);
 
 }  // namespace tandem::engine

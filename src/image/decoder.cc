@@ -1,6 +1,7 @@
 #include "image/decoder.h"
 
 #include <algorithm>
+#include <chrono>
 #include <vector>
 
 #include "image/exif.h"
@@ -12,15 +13,30 @@
 namespace tandem::image {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+/// fit(), timed.
+double timed_fit(const HostPixels& picture, const FitOptions& options, std::span<std::uint8_t> out, Isa isa) {
+  const auto begin = Clock::now();
+  fit(picture, options, out, isa);
+  return seconds_since(begin);
+}
+
 /// True if the picture is a JPEG whose stored rows are already upright, or are wanted as stored.
 bool can_stream(std::span<const std::byte> bytes, const DecodeOptions& options) {
   return sniff_format(bytes) == "jpeg" && (options.exif == Exif::ignore || orientation_of("jpeg", bytes) == 1);
 }
 
-void stream_jpeg(std::span<const std::byte> bytes, const DecodeOptions& options, const FitOptions& fit_options,
-                 std::span<std::uint8_t> out, Isa isa) {
+double stream_jpeg(std::span<const std::byte> bytes, const DecodeOptions& options, const FitOptions& fit_options,
+                   std::span<std::uint8_t> out, Isa isa) {
   JpegReader reader(bytes, options);
+  const auto planning = Clock::now();
   StreamingFit stream(plan_fit({reader.width(), reader.height()}, fit_options), out, isa);
+  double fitting = seconds_since(planning);
   int columns = 0;
   const int begin = reader.start(stream.first_column(), stream.last_column(), &columns);
   const std::size_t row_bytes = 3 * static_cast<std::size_t>(columns);
@@ -44,13 +60,16 @@ void stream_jpeg(std::span<const std::byte> bytes, const DecodeOptions& options,
   for (int y = stream.first_row(); y < stream.last_row(); y += kTileRows) {
     const int count = std::min(kTileRows, stream.last_row() - y);
     reader.read(rows, count);
+    const auto begin_tile = Clock::now();
     stream.push(wanted, count, static_cast<std::int64_t>(row_bytes + slack - offset));
+    fitting += seconds_since(begin_tile);
   }
   // libjpeg takes a skip to the very end as permission not to look at it; a row read there makes it look.
   if (const int rest = reader.height() - stream.last_row(); rest > 0) {
     reader.skip(rest - 1);
     reader.read(rows, 1);
   }
+  return fitting;
 }
 
 }  // namespace
@@ -70,16 +89,16 @@ Size CpuDecoder::size(const ImageInput& input, const DecodeOptions& options, con
   return fitted_size({image.width, image.height}, fit_options);
 }
 
-void CpuDecoder::decode(const ImageInput& input, const DecodeOptions& options, const FitOptions& fit_options,
-                        std::span<std::uint8_t> out) const {
-  if (const auto* host = std::get_if<HostPixels>(&input)) return fit(*host, fit_options, out, isa_);
+double CpuDecoder::decode(const ImageInput& input, const DecodeOptions& options, const FitOptions& fit_options,
+                          std::span<std::uint8_t> out) const {
+  if (const auto* host = std::get_if<HostPixels>(&input)) return timed_fit(*host, fit_options, out, isa_);
   if (std::holds_alternative<DevicePixels>(input)) {
     throw Error(Code::unsupported, "pixels on a device cannot be read by the CPU decoder: copy them to the host first");
   }
   const std::span<const std::byte> bytes = std::get<EncodedImage>(input).bytes;
   check_bytes(bytes, options.limits);
   if (can_stream(bytes, options)) return stream_jpeg(bytes, options, fit_options, out, isa_);
-  fit(image::decode(bytes, options), fit_options, out, isa_);
+  return timed_fit(image::decode(bytes, options), fit_options, out, isa_);
 }
 
 }  // namespace tandem::image
