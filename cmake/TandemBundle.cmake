@@ -2,7 +2,7 @@
 # tandem_bundle collects copies under the names that the dynamic linker asks for.
 set(TANDEM_BUNDLE_DIR ${PROJECT_BINARY_DIR}/lib)
 set(TANDEM_BUNDLE_FILES)
-set(carried simdjson::simdjson deps::gomp)
+set(carried simdjson::simdjson deps::gomp prometheus-cpp::core)
 if(TANDEM_ONEDNN)
   list(APPEND carried DNNL::dnnl)
 endif()

@@ -3,7 +3,7 @@
 #
 #   Threads::Threads  Boost::headers  nlohmann_json::nlohmann_json  CLI11::CLI11
 #   deps::jpeg  deps::png  deps::webp  deps::gif  deps::zlib     linked statically into programs
-#   simdjson::simdjson  DNNL::dnnl  deps::gomp                   no static archive: carried beside the binary
+#   simdjson::simdjson  DNNL::dnnl  deps::gomp  prometheus-cpp::core   no static archive: carried beside the binary
 #
 # Optional ones are only looked for here; the folder that needs one says so.
 find_package(Threads REQUIRED)
@@ -13,6 +13,20 @@ find_package(Boost 1.81 REQUIRED)
 find_package(nlohmann_json 3.10 REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(simdjson REQUIRED)
+
+# Its own CMake package wants civetweb and curl for parts that are not used here: only the core is looked for.
+find_path(TANDEM_PROMETHEUS_INCLUDE prometheus/text_serializer.h REQUIRED)
+find_library(TANDEM_PROMETHEUS prometheus-cpp-core REQUIRED)
+mark_as_advanced(TANDEM_PROMETHEUS_INCLUDE TANDEM_PROMETHEUS)
+file(REAL_PATH ${TANDEM_PROMETHEUS} location)
+execute_process(COMMAND ${CMAKE_OBJDUMP} -p ${location} OUTPUT_VARIABLE dynamic COMMAND_ERROR_IS_FATAL ANY)
+if(NOT dynamic MATCHES "SONAME +([^ \n]+)")
+  message(FATAL_ERROR "${location} has no name to ask for")
+endif()
+add_library(prometheus-cpp::core SHARED IMPORTED GLOBAL)
+set_target_properties(prometheus-cpp::core PROPERTIES
+  IMPORTED_LOCATION ${location} IMPORTED_SONAME ${CMAKE_MATCH_1}
+  INTERFACE_INCLUDE_DIRECTORIES ${TANDEM_PROMETHEUS_INCLUDE})
 
 # tandem_codec(name header library…): the first library with what it needs. Programs take the static archives. Debian
 # builds these without -fPIC, so a shared library of ours, which says so with the property TANDEM_SHARED_CODECS, takes

@@ -1,0 +1,35 @@
+// What was counted, as text: Prometheus' format for machines, JSON for the page and for people.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "telemetry/gpu_watch.h"
+#include "telemetry/memory_watch.h"
+#include "telemetry/telemetry.h"
+
+namespace tandem::telemetry {
+
+/// What the server knows at the moment of the question.
+struct Live {
+  std::string version, model, device, precision;
+  std::string state;  ///< "loading", "ready", "draining", "failed"
+  bool alive = false, ready = false;
+  int replicas = 0, working = 0, replacing = 0;
+  std::size_t queue_items = 0, queue_limit = 0;
+  std::size_t request_bytes = 0, request_bytes_limit = 0;  ///< of all requests being read and answered
+  std::size_t max_batch = 0;
+  std::vector<GpuFacts> gpus;
+  ProcessFacts process;
+};
+
+inline constexpr const char* kMetricsType = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Prometheus' text format: own names (tandem_…, listed in docs/operation.md), the process's usual ones, and the names
+/// under which dashboards for TEI, Triton and FastAPI's instrumentation look for the same numbers.
+std::string metrics_text(const Telemetry& telemetry, const Live& live);
+
+/// {"requests", "latency", "batches", "stages", "queue", "caches", "memory", …}; docs/operation.md has every field.
+std::string stats_json(const Telemetry& telemetry, const Live& live);
+
+}  // namespace tandem::telemetry
