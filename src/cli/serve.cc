@@ -3,6 +3,7 @@
 
 #include "base/strings.h"
 #include "cli/commands.h"
+#include "cli/operation_flags.h"
 #include "hub/hub.h"
 #include "server/server.h"
 
@@ -51,6 +52,7 @@ Command declare_serve(CLI::App& root) {
   flags.seconds("--request-seconds", server.request_seconds, "time for one request")->default_str("120");
   flags.seconds("--drain-seconds", server.drain_seconds, "time for requests under way after SIGTERM")
       ->default_str("30");
+  declare_operation(flags, server.operation);
   declare_common(*app, options->common);
   app->footer("Example:\n  tandem serve --port 7860");
   return {app, std::shared_ptr<CommonOptions>(options, &options->common),

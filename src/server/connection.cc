@@ -56,6 +56,7 @@ asio::awaitable<void> Connection::talk() {
   Buffer buffer(kBufferBytes);
   error_code error;
   stream_.socket().set_option(tcp::no_delay(true), error);
+  client_ = stream_.socket().remote_endpoint(error).address().to_string();
   for (bool first = true;; first = false) {
     if (buffer.size() == 0) {
       if (buffer.capacity() > kBufferBytes / 8) buffer.shrink_to_fit();  // thousands of connections may rest
@@ -84,8 +85,14 @@ asio::awaitable<bool> Connection::exchange(Buffer& buffer) {
   if (error && error.category() != http::make_error_code(http::error::bad_method).category()) co_return false;
   if (error == http::error::end_of_stream || error == http::error::partial_message) co_return false;
   if (error) {
-    const Answer answer = answer_to_bad_request(error, shared_.options.max_body_bytes);
-    co_await write(head_of(answer, false), answer.bytes());
+    const CallPtr call = call_of(parser.get(), shared_.service.memory());  // as far as it was understood
+    Answer answer = answer_to_bad_request(error, shared_.options.max_body_bytes);
+    {
+      Operation::Exchange around(shared_.service.operation(), call, client_);
+      around.dress(answer);
+      const bool written = co_await write(head_of(answer, false), answer.bytes());
+      around.done(answer, answer.bytes().size(), written);
+    }
     co_await linger(buffer);
     co_return false;
   }
@@ -93,20 +100,32 @@ asio::awaitable<bool> Connection::exchange(Buffer& buffer) {
   const CallPtr call = call_of(parser.get(), shared_.service.memory());
   const bool head_only = parser.get().method() == http::verb::head;
   const bool keep_wanted = parser.get().keep_alive();
+  Operation::Exchange around(shared_.service.operation(), call, client_);
   std::optional<Answer> answer = refuse_head(parser.get());
+  if (!answer) {
+    answer = around.admit();
+    // A small body is read all the same, so that the connection can be kept.
+    const bool small = parser.content_length().value_or(kInlineBytes + 1) <= kInlineBytes;
+    if (answer && !parser.is_done() && small && parser.get().count(http::field::expect) == 0) {
+      co_await read_body(buffer, parser, *call);
+    }
+  }
   if (!answer && !parser.is_done() && parser.get().count(http::field::expect) > 0)
     answer = refuse_early(shared_.service, *call);
   if (!answer && !parser.is_done()) answer = co_await read_body(buffer, parser, *call);
   if (!answer && !parser.is_done()) co_return false;  // the client left or was too slow
   if (!answer) {
     call->body = std::move(parser.get().body());
+    call->facts.bytes_in = call->body.size();
     answer = co_await answer_of(call);
   }
   const bool unread = !parser.is_done();
   const bool keep = keep_wanted && !unread && !answer->close && !shared_.draining;
   const std::string_view body =
       head_only || answer->status == 204 || answer->status == 304 ? std::string_view() : answer->bytes();
+  around.dress(*answer);
   const bool written = co_await write(head_of(*answer, keep), body);
+  around.done(*answer, body.size(), written);
   if (unread && written) co_await linger(buffer);
   co_return keep&& written;
 }

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 
+#include "server/operation.h"
 #include "server/service.h"
 
 namespace tandem::server {
@@ -55,7 +56,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::beast::tcp_stream stream_;
   Shared& shared_;
   bool resting_ = false;
-  CancelFlag cancel_;  // of the request being answered
+  CancelFlag cancel_;   // of the request being answered
+  std::string client_;  // its address
 };
 
 }  // namespace tandem::server

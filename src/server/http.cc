@@ -78,10 +78,12 @@ class Http::Impl::Place {
   Place(Impl& impl, ConnectionPtr connection) : impl_(impl), connection_(std::move(connection)) {
     const std::lock_guard lock(impl_.mutex);
     at_ = impl_.connections.insert(impl_.connections.end(), connection_);
+    impl_.shared.service.operation().telemetry().connection_opened();
   }
   ~Place() {
     connection_->withdraw();
     connection_->close();
+    impl_.shared.service.operation().telemetry().connection_closed();
     const std::lock_guard lock(impl_.mutex);
     impl_.connections.erase(at_);
     impl_.changed.notify_all();

@@ -8,6 +8,7 @@
 #include <ctime>
 
 #include "base/strings.h"
+#include "server/operation.h"
 
 namespace tandem::server {
 namespace {
@@ -26,6 +27,31 @@ std::string now_as_text() {
 
 std::string_view view(boost::core::string_view text) {
   return {text.data(), text.size()};
+}
+
+/// The key as OpenAI's clients, as Azure's and as others send it.
+std::string_view secret_of(const HttpRequest& request) {
+  constexpr std::string_view kBearer = "bearer ";
+  const auto given = request[http::field::authorization];
+  if (given.size() > kBearer.size() && beast::iequals(given.substr(0, kBearer.size()), kBearer.data())) {
+    return view(given.substr(kBearer.size()));
+  }
+  for (const char* name : {"X-API-Key", "api-key"}) {
+    if (const auto key = request[name]; !key.empty()) return view(key);
+  }
+  return {};
+}
+
+void read_facts(const HttpRequest& request, Facts& facts) {
+  facts.request_id = usable_request_id(view(request["X-Request-ID"]));
+  if (facts.request_id.empty()) facts.request_id = make_request_id();
+  facts.traceparent = usable_traceparent(view(request["traceparent"]));
+  facts.tracestate = view(request["tracestate"]);
+  facts.secret = secret_of(request);
+  facts.origin = view(request[http::field::origin]);
+  facts.preflight = view(request[http::field::access_control_request_method]);
+  facts.wanted_headers = view(request[http::field::access_control_request_headers]);
+  facts.agent = view(request[http::field::user_agent]);
 }
 
 }  // namespace
@@ -70,6 +96,7 @@ CallPtr call_of(const HttpRequest& request, MemoryLimit& memory) {
                  call->content_type.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   call->if_none_match = view(request[http::field::if_none_match]);
   call->fetch_site = view(request["Sec-Fetch-Site"]);
+  read_facts(request, call->facts);
   return call;
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "server/facts.h"
 #include "server/memory.h"
 #include "tandem/engine.h"
 
@@ -25,6 +26,7 @@ struct Call {
   std::string body;  ///< spare capacity behind it, so that the JSON parser may read past its end
   std::chrono::steady_clock::time_point deadline;
   CancelFlag cancel = std::make_shared<std::atomic<bool>>(false);  ///< set when the client has gone
+  Facts facts;
   Reservation memory;  ///< for the body and what is made of it, then for the answer until it is written
 };
 using CallPtr = std::shared_ptr<Call>;

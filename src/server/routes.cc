@@ -20,6 +20,8 @@ constexpr Route kRoutes[] = {
     // How it is.
     {"GET", "/health", get_health},
     {"GET", "/ready", get_ready},
+    {"GET", "/metrics", get_metrics, true},
+    {"GET", "/stats", get_stats, true},
     // The page.
     {"GET", "/", get_page},
     {"GET", "/assets/*", get_page},
@@ -72,12 +74,18 @@ std::span<const Route> routes() noexcept {
   return kRoutes;
 }
 
+std::size_t route_of(const Call& call) noexcept {
+  std::size_t at = 0;
+  while (at < std::size(kRoutes) && (kRoutes[at].method != call.method || !matches(kRoutes[at], call.path))) ++at;
+  return at;
+}
+
 std::optional<Answer> refuse_early(const Service& service, const Call& call) {
   std::optional<Answer> refusal;
   const Route* route = find(call, refusal);
   if (refusal || route->method != "POST") return refusal;
   // A page of another site must not spend this machine's time. Programs do not send this header.
-  if (call.fetch_site == "cross-site") {
+  if (call.fetch_site == "cross-site" && !call.facts.origin_allowed) {
     return error_answer(403, "forbidden", "requests from pages of other sites are refused");
   }
   try {

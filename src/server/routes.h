@@ -22,6 +22,9 @@ struct Route {
 
 std::span<const Route> routes() noexcept;
 
+/// Which of routes() a call asks for; their number: none.
+std::size_t route_of(const Call& call) noexcept;
+
 /// Answers the call by the table: 404, 405 with Allow, OPTIONS, and every exception included. Bodies beyond
 /// kInlineBytes are handled on the service's pool.
 void dispatch(Service& service, const CallPtr& call, const Reply& reply) noexcept;
@@ -56,6 +59,9 @@ void get_health(Service&, const CallPtr&, const Reply&);
 void get_ready(Service&, const CallPtr&, const Reply&);
 void get_info(Service&, const CallPtr&, const Reply&);
 void get_models(Service&, const CallPtr&, const Reply&);
+// reports.cc
+void get_metrics(Service&, const CallPtr&, const Reply&);
+void get_stats(Service&, const CallPtr&, const Reply&);
 // page.cc
 void get_page(Service&, const CallPtr&, const Reply&);
 

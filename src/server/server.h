@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "server/operation_options.h"
 #include "tandem/engine.h"
 
 namespace tandem::server {
@@ -41,6 +42,8 @@ struct ServerOptions {
   double body_seconds = 30;      ///< to send a body, plus a second for every 16 KiB received
   double request_seconds = 120;  ///< from the end of a request to its answer; beyond it 504
   double drain_seconds = 30;     ///< after SIGTERM, for the requests under way
+
+  OperationOptions operation;
 
   bool quiet = false;  ///< no lines to `announce`
   /// Receives one line for people at a time (listening address, model loaded, draining); may be called from any

@@ -26,6 +26,11 @@ bool is_engine_failure(Code code) {
   return code == Code::device_failure || code == Code::internal;
 }
 
+ServerOptions observed(ServerOptions options, std::shared_ptr<Observer> observer) {
+  options.engine.observer = std::move(observer);
+  return options;
+}
+
 bool failed_altogether(const std::variant<Response, ItemError>& result, std::string& why) {
   if (const auto* error = std::get_if<ItemError>(&result)) {
     why = error->message;
@@ -56,7 +61,8 @@ const char* to_string(State state) noexcept {
 }
 
 Service::Service(const ServerOptions& options, EncoderFactory factory)
-    : options_(options),
+    : operation_(options.operation),
+      options_(observed(options, operation_.shared_telemetry())),
       factory_(std::move(factory)),
       memory_(options.max_buffered_bytes),
       pool_(std::max(1, options.worker_threads), kMaxWaiting) {
@@ -78,7 +84,8 @@ void Service::start() {
   watcher_ = start_thread("the watcher", [this] { watch(); });
 }
 
-void Service::announce(const std::string& line) const {
+void Service::announce(const std::string& line) {
+  operation_.note(line);
   if (options_.announce && !options_.quiet) options_.announce(line);
 }
 
@@ -93,6 +100,7 @@ void Service::load() {
       defaults.signs = std::move(demo.signs);
     }
     find_gallery();
+    operation_.gpus().use(encoder->info().device);
     {
       const std::lock_guard lock(mutex_);
       info_ = encoder->info();
@@ -255,6 +263,8 @@ void Service::note(const std::variant<Response, ItemError>& result, std::list<Un
 void Service::submit(const CallPtr& call, Request request, const Reply& reply, std::function<void(Response)> on_done) {
   request.deadline = call->deadline;
   request.cancel = call->cancel;
+  call->facts.images += static_cast<std::uint32_t>(request.images.size());
+  call->facts.texts += static_cast<std::uint32_t>(request.texts.size());
   // The call goes along: its memory is counted for as long as any of its work is there.
   hand_over(std::move(request),
             [this, call, reply, on_done = std::move(on_done)](std::variant<Response, ItemError> result) {
@@ -264,7 +274,11 @@ void Service::submit(const CallPtr& call, Request request, const Reply& reply, s
                     throw Error(Code::unavailable, "the server is stopping");
                   throw Error(error->code, error->message);
                 }
-                on_done(std::move(std::get<Response>(result)));
+                Response& response = std::get<Response>(result);
+                call->facts.queue_seconds = response.queue_seconds;
+                call->facts.prepare_seconds = response.prepare_seconds;
+                call->facts.compute_seconds = response.compute_seconds;
+                on_done(std::move(response));
               } catch (...) {
                 reply(answer_to_current_exception());
               }
@@ -275,6 +289,10 @@ void Service::watch() {
   std::unique_lock lock(mutex_);
   while (!*stopping_) {
     changed_.wait_for(lock, kProbe, [this] { return stopping_->load(); });
+    lock.unlock();
+    operation_.telemetry().sample();
+    operation_.gpus().facts();  // the peak is of what was looked at
+    lock.lock();
     if (!encoder_ || *stopping_) continue;
     const std::size_t queued = encoder_->queued();
     if (queued != last_queued_) last_progress_ = Clock::now();
@@ -404,6 +422,11 @@ BodyLimits Service::body_limits() const {
 std::shared_ptr<Gallery> Service::gallery() const {
   const std::lock_guard lock(mutex_);
   return gallery_;
+}
+
+std::size_t Service::queued() const {
+  const std::lock_guard lock(mutex_);
+  return encoder_ ? encoder_->queued() : 0;
 }
 
 std::size_t Service::in_flight() const {

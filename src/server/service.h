@@ -15,6 +15,7 @@
 #include "server/gallery.h"
 #include "server/labels.h"
 #include "server/message.h"
+#include "server/operation.h"
 #include "server/server.h"
 
 namespace tandem::server {
@@ -72,6 +73,7 @@ class Service {
   BodyLimits body_limits() const;
   ThreadPool& pool() noexcept { return pool_; }
   MemoryLimit& memory() noexcept { return memory_; }
+  Operation& operation() noexcept { return operation_; }
   LabelCache& labels() noexcept { return *labels_; }
   const Defaults& defaults() const noexcept { return defaults_; }
   /// May be null: there is none.
@@ -81,6 +83,8 @@ class Service {
   /// thread; what it throws is answered. Throws overloaded, unavailable, ….
   void submit(const CallPtr& call, Request request, const Reply& reply, std::function<void(Response)> on_done);
 
+  /// Items in the engine's queue.
+  std::size_t queued() const;
   /// Requests that the engine has not answered yet.
   std::size_t in_flight() const;
 
@@ -99,9 +103,10 @@ class Service {
   /// hand_over() and wait, again when the queue is full; for the loader's own work. Null when the server stops.
   std::optional<Response> ask(Request request);
   void note(const std::variant<Response, ItemError>& result, std::list<UnderWay>::iterator at);
-  void announce(const std::string& line) const;
+  void announce(const std::string& line);
 
-  const ServerOptions options_;
+  Operation operation_;
+  const ServerOptions options_;  ///< with operation_'s telemetry as the engine's observer
   const EncoderFactory factory_;
   const std::int64_t started_at_ =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();

@@ -1,0 +1,255 @@
+#include "server/operation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <ctime>
+#include <random>
+
+#include "base/strings.h"
+#include "server/routes.h"
+
+namespace tandem::server {
+namespace {
+
+using telemetry::RouteName;
+
+constexpr std::size_t kMaxId = 128;
+
+std::vector<RouteName> route_names() {
+  std::vector<RouteName> names;
+  for (const Route& route : routes()) names.push_back({std::string(route.method), std::string(route.path)});
+  return names;
+}
+
+bool is_hex(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+}
+
+bool is_zero(std::string_view text) {
+  return text.find_first_not_of('0') == std::string_view::npos;
+}
+
+std::string time_text(std::chrono::system_clock::time_point when) {
+  const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(when.time_since_epoch()).count();
+  const auto seconds = static_cast<std::time_t>(micros / 1'000'000);
+  std::tm parts{};
+  gmtime_r(&seconds, &parts);
+  char text[64];
+  std::size_t length = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
+  const int more = std::snprintf(text + length, sizeof text - length, ".%06dZ", static_cast<int>(micros % 1'000'000));
+  return {text, length + static_cast<std::size_t>(std::max(more, 0))};
+}
+
+void append(std::string& out, const char* name, std::string_view value) {
+  out += cat(",\"", name, "\":", json_string(value));
+}
+
+void append_ms(std::string& out, const char* name, double seconds) {
+  char text[48];
+  std::snprintf(text, sizeof text, ",\"%s\":%.3f", name, 1000 * seconds);
+  out += text;
+}
+
+}  // namespace
+
+std::string usable_request_id(std::string_view given) {
+  const bool good = !given.empty() && given.size() <= kMaxId && std::all_of(given.begin(), given.end(), [](char c) {
+    return c > ' ' && c < 0x7F && c != '"' && c != '\\';
+  });
+  return good ? std::string(given) : std::string();
+}
+
+std::string make_request_id() {
+  thread_local std::mt19937_64 dice{(std::uint64_t{std::random_device{}()} << 32) ^ std::random_device{}()};
+  char text[33];
+  std::snprintf(text, sizeof text, "%016llx%016llx", static_cast<unsigned long long>(dice()),
+                static_cast<unsigned long long>(dice()));
+  return text;
+}
+
+std::string usable_traceparent(std::string_view given) {
+  constexpr std::size_t kSize = 55;
+  if (given.size() < kSize || given[2] != '-' || given[35] != '-' || given[52] != '-') return {};
+  const std::string_view version = given.substr(0, 2), trace = given.substr(3, 32), parent = given.substr(36, 16);
+  if (!is_hex(version) || version == "ff" || !is_hex(trace) || !is_hex(parent) || !is_hex(given.substr(53, 2))) {
+    return {};
+  }
+  if (is_zero(trace) || is_zero(parent)) return {};
+  if (given.size() > kSize && (version == "00" || given[kSize] != '-' || given.size() > 512)) return {};
+  return std::string(given);
+}
+
+bool is_open(std::string_view path) noexcept {
+  constexpr std::string_view kOpen[] = {"/",
+                                        "/favicon.ico",
+                                        "/health",
+                                        "/ready",
+                                        "/ping",
+                                        "/v1/health",
+                                        "/v1/health/live",
+                                        "/v1/health/ready",
+                                        "/v2/health/live",
+                                        "/v2/health/ready",
+                                        "/livez",
+                                        "/readyz",
+                                        "/healthz",
+                                        "/.well-known/live",
+                                        "/.well-known/ready"};
+  return std::find(std::begin(kOpen), std::end(kOpen), path) != std::end(kOpen) || path.starts_with("/assets/");
+}
+
+Operation::Operation(const OperationOptions& options)
+    : options_(options), telemetry_(std::make_shared<telemetry::Telemetry>(route_names())) {
+  if (!options_.api_key_file.empty()) keys_ = KeyRing::read(options_.api_key_file, *telemetry_);
+  if (options_.access_log || !options_.log_file.empty()) {
+    log_ = std::make_unique<telemetry::JsonLog>(options_.log_file, telemetry_->log_dropped);
+  }
+}
+
+Operation::~Operation() = default;
+
+std::shared_ptr<const KeyRing> Operation::keys() const {
+  const std::lock_guard lock(mutex_);
+  return keys_;
+}
+
+void Operation::reload() {
+  if (log_) log_->reopen();
+  if (options_.api_key_file.empty()) return;
+  const auto before = keys();
+  auto fresh = KeyRing::read(options_.api_key_file, *telemetry_, before.get());
+  const std::lock_guard lock(mutex_);
+  keys_ = std::move(fresh);
+}
+
+void Operation::note(std::string_view line) noexcept {
+  if (!log_ || options_.log_file.empty()) return;  // standard error has the line already
+  try {
+    std::string out = cat("{\"time\":\"", time_text(std::chrono::system_clock::now()), "\",\"event\":\"server\"");
+    append(out, "message", line);
+    log_->write(out += '}');
+  } catch (...) {
+    ++telemetry_->log_dropped;
+  }
+}
+
+std::optional<Answer> Operation::admit(Call& call) {
+  Facts& facts = call.facts;
+  const auto& origins = options_.cors_origins;
+  facts.origin_allowed =
+      !facts.origin.empty() && std::any_of(origins.begin(), origins.end(), [&](const std::string& allowed) {
+        return allowed == "*" || allowed == facts.origin;
+      });
+  // A browser asks without the key whether it may ask with it.
+  if (facts.origin_allowed && call.method == "OPTIONS" && !facts.preflight.empty()) {
+    Answer answer;
+    answer.status = 204;
+    answer.content_type.clear();
+    answer.headers.emplace_back("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS");
+    if (!facts.wanted_headers.empty()) {
+      answer.headers.emplace_back("Access-Control-Allow-Headers", facts.wanted_headers);
+    }
+    answer.headers.emplace_back("Access-Control-Max-Age", "600");
+    return answer;
+  }
+  const auto keys = this->keys();
+  if (!keys || is_open(call.path)) return std::nullopt;
+  facts.key = facts.secret.empty() ? nullptr : keys->find(facts.secret);
+  if (!facts.key) {
+    Answer answer = error_answer(401, "unauthorized",
+                                 facts.secret.empty()
+                                     ? "an API key is needed: send it as \"Authorization: Bearer KEY\" or \"X-API-Key\""
+                                     : "this API key is not known here");
+    answer.headers.emplace_back("WWW-Authenticate", "Bearer realm=\"tandem\"");
+    return answer;
+  }
+  ++facts.key->counters->requests;
+  if (!facts.key->quota) return std::nullopt;
+  if (const std::optional<double> wait = facts.key->quota->take(std::chrono::steady_clock::now())) {
+    ++facts.key->counters->refused;
+    Answer answer = error_answer(
+        429, "quota_exceeded",
+        cat("the API key \"", facts.key->name, "\" may make ", facts.key->quota->per_minute(), " requests a minute"));
+    for (auto& [name, value] : answer.headers) {
+      if (name == "Retry-After") value = std::to_string(static_cast<long>(std::ceil(*wait)));
+    }
+    return answer;
+  }
+  return std::nullopt;
+}
+
+void Operation::finish(const Call& call, int status, std::size_t bytes_out, bool written) noexcept {
+  const Facts& facts = call.facts;
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - facts.begin).count();
+  telemetry_->request_done({facts.route, status, seconds, facts.images, facts.texts, facts.bytes_in, bytes_out});
+  if (facts.key) facts.key->counters->items += facts.images + facts.texts;
+  if (!log_) return;
+  try {
+    write_line(call, status, bytes_out, seconds, written);
+  } catch (...) {  // no memory
+    ++telemetry_->log_dropped;
+  }
+}
+
+void Operation::write_line(const Call& call, int status, std::size_t bytes_out, double seconds, bool written) {
+  const Facts& facts = call.facts;
+  std::string line = cat("{\"time\":\"", time_text(facts.begin_time), "\",\"event\":\"request\"");
+  append(line, "request_id", facts.request_id);
+  append(line, "method", call.method.substr(0, 32));
+  append(line, "path", std::string_view(call.path).substr(0, 512));
+  const auto all = routes();
+  append(line, "route", facts.route < all.size() ? all[facts.route].path : "other");
+  line += cat(",\"status\":", status, ",\"bytes_in\":", facts.bytes_in, ",\"bytes_out\":", bytes_out);
+  append_ms(line, "ms", seconds);
+  if (facts.images + facts.texts > 0) {
+    line += cat(",\"images\":", facts.images, ",\"texts\":", facts.texts);
+    append_ms(line, "queue_ms", facts.queue_seconds);
+    append_ms(line, "prepare_ms", facts.prepare_seconds);
+    append_ms(line, "compute_ms", facts.compute_seconds);
+  }
+  append(line, "client", facts.client);
+  if (facts.key) append(line, "key", facts.key->name);
+  if (!facts.traceparent.empty()) append(line, "trace_id", std::string_view(facts.traceparent).substr(3, 32));
+  if (!facts.agent.empty()) append(line, "agent", std::string_view(facts.agent).substr(0, 200));
+  if (!written) line += ",\"client_left\":true";
+  log_->write(line += '}');
+}
+
+Operation::Exchange::Exchange(Operation& operation, CallPtr call, const std::string& client)
+    : operation_(operation), call_(std::move(call)) {
+  call_->facts.client = client;
+  call_->facts.route = route_of(*call_);
+  operation_.telemetry_->request_begun();
+}
+
+Operation::Exchange::~Exchange() {
+  operation_.finish(*call_, status_, bytes_out_, written_);
+}
+
+std::optional<Answer> Operation::Exchange::admit() {
+  try {
+    return operation_.admit(*call_);
+  } catch (...) {
+    return answer_to_current_exception();
+  }
+}
+
+void Operation::Exchange::dress(Answer& answer) const {
+  const Facts& facts = call_->facts;
+  answer.headers.emplace_back("X-Request-ID", facts.request_id);
+  if (!facts.traceparent.empty()) answer.headers.emplace_back("traceparent", facts.traceparent);
+  if (!facts.traceparent.empty() && !facts.tracestate.empty()) {
+    answer.headers.emplace_back("tracestate", facts.tracestate);
+  }
+  if (operation_.options_.cors_origins.empty()) return;
+  answer.headers.emplace_back("Vary", "Origin");
+  if (!facts.origin_allowed) return;
+  answer.headers.emplace_back("Access-Control-Allow-Origin", facts.origin);
+  answer.headers.emplace_back("Access-Control-Expose-Headers", "X-Request-ID, Retry-After, traceparent");
+}
+
+void Operation::Exchange::done(const Answer& answer, std::size_t body_bytes, bool written) noexcept {
+  status_ = answer.status, bytes_out_ = body_bytes, written_ = written;
+}
+
+}  // namespace tandem::server

@@ -1,0 +1,45 @@
+// GET /metrics and GET /stats: what telemetry counted, with what only the service knows.
+#include "server/routes.h"
+#include "tandem/version.h"
+#include "telemetry/report.h"
+
+namespace tandem::server {
+namespace {
+
+telemetry::Live live_of(Service& service) {
+  telemetry::Live live;
+  live.version = version();
+  live.model = service.model_name();
+  live.state = to_string(service.state());
+  live.alive = service.alive(), live.ready = service.ready();
+  const EngineHealth health = service.health();
+  live.replicas = health.replicas, live.working = health.working, live.replacing = health.replacing;
+  live.queue_items = service.queued(), live.queue_limit = service.options().engine.max_queue;
+  live.request_bytes = service.memory().used(), live.request_bytes_limit = service.memory().limit();
+  if (service.loaded()) {
+    live.device = service.info().device, live.precision = service.info().precision;
+    live.max_batch = static_cast<std::size_t>(service.info().max_batch);
+  }
+  live.gpus = service.operation().gpus().facts();
+  live.process = telemetry::process_facts();
+  return live;
+}
+
+}  // namespace
+
+void get_metrics(Service& service, const CallPtr&, const Reply& reply) {
+  Answer answer;
+  answer.content_type = telemetry::kMetricsType;
+  answer.body = telemetry::metrics_text(service.operation().telemetry(), live_of(service));
+  answer.headers.emplace_back("Cache-Control", "no-store");
+  reply(std::move(answer));
+}
+
+void get_stats(Service& service, const CallPtr&, const Reply& reply) {
+  Answer answer;
+  answer.body = telemetry::stats_json(service.operation().telemetry(), live_of(service));
+  answer.headers.emplace_back("Cache-Control", "no-store");
+  reply(std::move(answer));
+}
+
+}  // namespace tandem::server
