@@ -1,7 +1,9 @@
 // tandem serve: the web page and the HTTP API. What it serves lives in server; here are only its flags.
 #include <algorithm>
+#include <optional>
 
 #include "base/strings.h"
+#include "cli/background.h"
 #include "cli/commands.h"
 #include "cli/operation_flags.h"
 #include "hub/hub.h"
@@ -10,10 +12,14 @@
 namespace tandem::cli {
 namespace {
 
+constexpr int kMegapixels = 178;  // Pillow's limit, 178,956,970, unless another one is given
+
 struct Options {
   CommonOptions common;
   server::ServerOptions server;
-  int batch = 0, max_body_mib = 64;
+  int batch = 0, max_body_mib = 64, max_megapixels = kMegapixels;
+  bool background = false;
+  std::string pid_file;
 };
 
 int run(Options options, Console& console) {
@@ -28,7 +34,19 @@ int run(Options options, Console& console) {
   server.demo_folder = (hub::bundled_models() / "emoji").string();
   server.max_body_bytes = static_cast<std::size_t>(options.max_body_mib) << 20;
   server.quiet = console.quiet;
-  server.announce = [&console](const std::string& line) { console.say(Verbosity::error, line); };
+  server.engine.max_pixels = options.max_megapixels == kMegapixels ? server.engine.max_pixels
+                                                                   : std::uint64_t{1'000'000} * options.max_megapixels;
+  std::optional<Launch> launch;
+  if (options.background) launch.emplace(server.operation.log_file);
+  std::optional<PidFile> pid;
+  if (options.background && options.pid_file.empty()) options.pid_file = default_pid_file(server.port);
+  if (!options.pid_file.empty()) pid.emplace(options.pid_file);
+  server.on_ready = [&launch] {
+    if (launch) launch->begun();
+  };
+  server.announce = [&console, &launch](const std::string& line) {
+    if (!launch || !launch->has_begun()) console.say(Verbosity::error, line);  // afterwards the log has it
+  };
   return server::run(server);
 }
 
@@ -52,6 +70,10 @@ Command declare_serve(CLI::App& root) {
   flags.seconds("--request-seconds", server.request_seconds, "time for one request")->default_str("120");
   flags.seconds("--drain-seconds", server.drain_seconds, "time for requests under way after SIGTERM")
       ->default_str("30");
+  flags.number("--max-pixels", options->max_megapixels, 1, 1 << 20, "million pixels of one picture")
+      ->default_str("178");
+  flags.flag("--background", options->background, "return when the server is ready; `tandem stop` ends it");
+  flags.text("--pid-file", options->pid_file, "names the process; default with --background: by the port");
   declare_operation(flags, server.operation);
   declare_common(*app, options->common);
   app->footer("Example:\n  tandem serve --port 7860");

@@ -1,5 +1,6 @@
 #include "server/connection.h"
 
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -29,7 +30,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kBufferBytes = 64 << 10;
 constexpr std::size_t kSlowestBytesPerSecond = 16 << 10;
-constexpr std::size_t kPadding = 64;              // behind a body, for the JSON parser
+constexpr std::size_t kPadding = 64;  // behind a body, for the JSON parser
+constexpr auto kLook = std::chrono::milliseconds(100);
 constexpr auto kGrace = std::chrono::seconds(5);  // for the engine to notice a deadline before the server answers
 
 Clock::duration seconds(double value) {
@@ -49,14 +51,24 @@ asio::awaitable<void> Connection::turn_away() {
   const Answer answer = error_answer(
       Code::unavailable, cat("all ", shared_.options.max_connections, " connections are taken; try again shortly"));
   stream_.expires_after(std::chrono::seconds(2));
+  if (stream_.is_tls()) co_return;  // not worth a handshake
   co_await write(head_of(answer, false), answer.bytes());
 }
 
 asio::awaitable<void> Connection::talk() {
-  Buffer buffer(kBufferBytes);
   error_code error;
   stream_.socket().set_option(tcp::no_delay(true), error);
   client_ = stream_.socket().remote_endpoint(error).address().to_string();
+  stream_.expires_after(seconds(shared_.options.header_seconds));
+  if (!co_await stream_.begin()) co_return;
+  Buffer buffer(kBufferBytes);
+  co_await talk_on(buffer);
+  stream_.expires_after(std::chrono::seconds(2));
+  co_await stream_.end();
+}
+
+asio::awaitable<void> Connection::talk_on(Buffer& buffer) {
+  error_code error;
   for (bool first = true;; first = false) {
     if (buffer.size() == 0) {
       if (buffer.capacity() > kBufferBytes / 8) buffer.shrink_to_fit();  // thousands of connections may rest
@@ -209,9 +221,26 @@ void Connection::watch(const std::shared_ptr<Pending>& pending, const CancelFlag
     if (error || pending->answer) return;
     char byte = 0;
     const auto count = ::recv(stream_.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    // Through TLS it may be the end, which nobody can tell from the next request without reading it.
+    if (count > 0 && stream_.is_tls()) return watch_tls(pending, cancel);
     if (count > 0) return;  // the next request waits there: this client is not gone
     if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return watch(pending, cancel);
     *cancel = true;
+  });
+}
+
+/// The same where something waits to be read: looks now and then whether the other side has closed the connection.
+void Connection::watch_tls(const std::shared_ptr<Pending>& pending, const CancelFlag& cancel) {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  if (::getsockopt(stream_.socket().native_handle(), IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
+      info.tcpi_state == TCP_CLOSE_WAIT) {
+    *cancel = true;
+    return;
+  }
+  const auto timer = std::make_shared<asio::steady_timer>(stream_.get_executor(), kLook);
+  timer->async_wait([this, self = shared_from_this(), timer, pending, cancel](error_code error) {
+    if (!error && !pending->answer && stream_.socket().is_open()) watch_tls(pending, cancel);
   });
 }
 
@@ -238,7 +267,7 @@ asio::awaitable<bool> Connection::write(std::string head, std::string_view body)
 /// throw the answer away before the client has read it.
 asio::awaitable<void> Connection::linger(Buffer& buffer) {
   error_code error;
-  stream_.socket().shutdown(tcp::socket::shutdown_send, error);
+  if (!stream_.is_tls()) stream_.socket().shutdown(tcp::socket::shutdown_send, error);
   buffer.clear();
   std::size_t left = 4 * shared_.options.max_body_bytes;
   stream_.expires_after(kGrace);

@@ -5,7 +5,6 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <memory>
@@ -14,6 +13,8 @@
 
 #include "server/operation.h"
 #include "server/service.h"
+#include "server/stream.h"
+#include "server/tls.h"
 
 namespace tandem::server {
 
@@ -21,13 +22,15 @@ namespace tandem::server {
 struct Shared {
   const ServerOptions& options;
   Service& service;
+  std::unique_ptr<Tls> tls = {};  ///< null: plain HTTP
   std::atomic<bool> draining{false};
 };
 
 /// Everything runs on the socket's strand. Whoever spawns talk() or turn_away() holds the connection until it ends.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(boost::asio::ip::tcp::socket socket, Shared& shared) : stream_(std::move(socket)), shared_(shared) {}
+  Connection(boost::asio::ip::tcp::socket socket, Shared& shared)
+      : stream_(std::move(socket), shared.tls ? shared.tls->context() : nullptr), shared_(shared) {}
 
   auto executor() { return stream_.get_executor(); }
 
@@ -52,8 +55,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::asio::awaitable<bool> write(std::string head, std::string_view body);
   boost::asio::awaitable<void> linger(Buffer& buffer);
   void watch(const std::shared_ptr<Pending>& pending, const CancelFlag& cancel);
+  void watch_tls(const std::shared_ptr<Pending>& pending, const CancelFlag& cancel);
+  boost::asio::awaitable<void> talk_on(Buffer& buffer);
 
-  boost::beast::tcp_stream stream_;
+  Stream stream_;
   Shared& shared_;
   bool resting_ = false;
   CancelFlag cancel_;   // of the request being answered

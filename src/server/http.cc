@@ -42,11 +42,12 @@ std::string reason_of(const std::exception_ptr& error) {
 
 struct Http::Impl {
   Impl(const ServerOptions& o, Service& s)
-      : options(o),
-        shared{options, s},
-        io(std::max(1, o.io_threads)),
-        strand(asio::make_strand(io)),
-        acceptor(strand) {}
+      : options(o), shared{options, s}, io(std::max(1, o.io_threads)), strand(asio::make_strand(io)), acceptor(strand) {
+    const OperationOptions& operation = o.operation;
+    if (!operation.tls_cert.empty() || !operation.tls_key.empty()) {
+      shared.tls = std::make_unique<Tls>(operation.tls_cert, operation.tls_key);
+    }
+  }
 
   class Place;
 
@@ -207,6 +208,10 @@ void Http::start() {
   for (int i = 0; i < std::max(1, options.io_threads); ++i) {
     impl_->threads.push_back(start_thread("an I/O thread", [impl = impl_.get()] { impl->serve(); }));
   }
+}
+
+void Http::reload() {
+  if (impl_->shared.tls) impl_->shared.tls->reload();
 }
 
 int Http::port() const noexcept {

@@ -24,6 +24,8 @@ class Http {
   bool wait(double seconds);
   /// Withdraws the work of every connection.
   void withdraw();
+  /// Reads the certificates again. Throws bad_data where they cannot be used: the old ones stay.
+  void reload();
   /// Closes everything and ends the threads. No reply may be outstanding.
   void stop();
 

@@ -104,6 +104,10 @@ Operation::Operation(const OperationOptions& options)
   if (options_.access_log || !options_.log_file.empty()) {
     log_ = std::make_unique<telemetry::JsonLog>(options_.log_file, telemetry_->log_dropped);
   }
+  if (!options_.otlp_endpoint.empty()) {
+    spans_ = std::make_unique<telemetry::SpanExporter>(options_.otlp_endpoint, telemetry_->spans_sent,
+                                                       telemetry_->spans_dropped);
+  }
 }
 
 Operation::~Operation() = default;
@@ -183,12 +187,49 @@ void Operation::finish(const Call& call, int status, std::size_t bytes_out, bool
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - facts.begin).count();
   telemetry_->request_done({facts.route, status, seconds, facts.images, facts.texts, facts.bytes_in, bytes_out});
   if (facts.key) facts.key->counters->items += facts.images + facts.texts;
-  if (!log_) return;
   try {
-    write_line(call, status, bytes_out, seconds, written);
+    if (log_) write_line(call, status, bytes_out, seconds, written);
   } catch (...) {  // no memory
     ++telemetry_->log_dropped;
   }
+  try {
+    if (spans_) add_span(call, status, seconds);
+  } catch (...) {
+    ++telemetry_->spans_dropped;
+  }
+}
+
+/// A trace that the client does not sample is not exported; one that begins here is.
+void Operation::add_span(const Call& call, int status, double seconds) {
+  const Facts& facts = call.facts;
+  const std::string& parent = facts.traceparent;
+  if (!parent.empty() && (std::stoi(parent.substr(53, 2), nullptr, 16) & 1) == 0) return;
+  const auto all = routes();
+  telemetry::Span span;
+  const std::string path(facts.route < all.size() ? all[facts.route].path : "other");
+  span.name = cat(call.method.substr(0, 32), " ", path);
+  span.trace_id = parent.empty() ? make_request_id() : parent.substr(3, 32);
+  span.span_id = make_request_id().substr(0, 16);
+  if (!parent.empty()) span.parent_id = parent.substr(36, 16);
+  const auto since = std::chrono::duration_cast<std::chrono::nanoseconds>(facts.begin_time.time_since_epoch()).count();
+  span.begin_ns = static_cast<std::uint64_t>(since);
+  span.end_ns = span.begin_ns + static_cast<std::uint64_t>(seconds * 1e9);
+  span.failed = status >= 500;
+  span.words = {{"http.request.method", call.method.substr(0, 32)},
+                {"http.route", path},
+                {"client.address", facts.client},
+                {"tandem.request_id", facts.request_id}};
+  if (facts.key) span.words.emplace_back("tandem.key", facts.key->name);
+  const auto micros = [](double value) { return static_cast<std::int64_t>(value * 1e6); };
+  span.numbers = {{"http.response.status_code", status}};
+  if (facts.images + facts.texts > 0) {
+    span.numbers.insert(span.numbers.end(), {{"tandem.images", facts.images},
+                                             {"tandem.texts", facts.texts},
+                                             {"tandem.queue_us", micros(facts.queue_seconds)},
+                                             {"tandem.prepare_us", micros(facts.prepare_seconds)},
+                                             {"tandem.compute_us", micros(facts.compute_seconds)}});
+  }
+  spans_->add(std::move(span));
 }
 
 void Operation::write_line(const Call& call, int status, std::size_t bytes_out, double seconds, bool written) {

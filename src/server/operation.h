@@ -11,6 +11,7 @@
 #include "server/operation_options.h"
 #include "telemetry/gpu_watch.h"
 #include "telemetry/json_log.h"
+#include "telemetry/span_exporter.h"
 #include "telemetry/telemetry.h"
 
 namespace tandem::server {
@@ -62,12 +63,15 @@ class Operation {
   void finish(const Call& call, int status, std::size_t bytes_out, bool written) noexcept;
   void write_line(const Call& call, int status, std::size_t bytes_out, double seconds, bool written);
 
+  void add_span(const Call& call, int status, double seconds);
+
   const OperationOptions options_;
   const std::shared_ptr<telemetry::Telemetry> telemetry_;
   telemetry::GpuWatch gpus_;
   mutable std::mutex mutex_;
   std::shared_ptr<const KeyRing> keys_;  ///< null: everybody may ask
   std::unique_ptr<telemetry::JsonLog> log_;
+  std::unique_ptr<telemetry::SpanExporter> spans_;
 };
 
 /// A request id that can be logged and sent back, or empty: 1 to 128 printable characters without quotes.

@@ -20,6 +20,14 @@ constexpr Route kRoutes[] = {
     // How it is.
     {"GET", "/health", get_health},
     {"GET", "/ready", get_ready},
+    {"GET", "/livez", get_health},
+    {"GET", "/healthz", get_health},
+    {"GET", "/v1/health", get_health},
+    {"GET", "/v1/health/live", get_health},
+    {"GET", "/v2/health/live", get_health},
+    {"GET", "/readyz", get_ready},
+    {"GET", "/v1/health/ready", get_ready},
+    {"GET", "/v2/health/ready", get_ready},
     {"GET", "/metrics", get_metrics, true},
     {"GET", "/stats", get_stats, true},
     // The page.

@@ -1,5 +1,6 @@
 #include "server/server.h"
 
+#include <fcntl.h>
 #include <signal.h>  // NOLINT(modernize-deprecated-headers): POSIX's part, which <csignal> does not promise
 #include <unistd.h>
 
@@ -26,23 +27,40 @@ void write_port(const std::string& path, int port) {
   }
 }
 
-/// Blocks SIGTERM and SIGINT for this thread and those it starts, so that run() can wait for them.
+bool has_terminal() {
+  const int terminal = ::open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC);
+  if (terminal >= 0) ::close(terminal);
+  return terminal >= 0;
+}
+
+/// Blocks SIGTERM, SIGINT and SIGHUP for this thread and those it starts, so that run() can wait for them.
 class BlockedSignals {
  public:
   BlockedSignals() {
     sigemptyset(&set_);
     sigaddset(&set_, SIGTERM);
     sigaddset(&set_, SIGINT);
+    sigaddset(&set_, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set_, &before_);
+    // Not waited for: who reads standard error may leave, and writing to it is then an error like another.
+    sigset_t pipe{};
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe, nullptr);
   }
   ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  /// Whether one came that asks to stop.
+  bool next_stop(std::chrono::milliseconds time) const {
+    const int signal = next(time);
+    return signal > 0 && signal != SIGHUP;
+  }
   BlockedSignals(const BlockedSignals&) = delete;
   BlockedSignals& operator=(const BlockedSignals&) = delete;
 
-  /// Whether one came within the time.
-  bool wait(std::chrono::milliseconds time) const {
+  /// The one that came within the time, or -1.
+  int next(std::chrono::milliseconds time) const {
     const timespec limit{time.count() / 1000, time.count() % 1000 * 1'000'000};
-    return sigtimedwait(&set_, nullptr, &limit) > 0;
+    return sigtimedwait(&set_, nullptr, &limit);
   }
 
  private:
@@ -55,13 +73,28 @@ struct Server::Impl {
   Impl(ServerOptions o, EncoderFactory factory)
       : options(std::move(o)), service(options, std::move(factory)), http(options, service) {}
 
-  void announce(const std::string& line) const {
+  void announce(const std::string& line) {
+    service.operation().note(line);
     if (options.announce && !options.quiet) options.announce(line);
   }
 
   const ServerOptions options;
   Service service;
   Http http;
+  /// Tries one thing after the other.
+  void reload() {
+    const auto attempt = [this](const auto& act) {
+      try {
+        act();
+      } catch (const std::exception& error) {
+        announce(cat("warning: not read again: ", error.what()));
+      }
+    };
+    attempt([this] { service.operation().reload(); });
+    attempt([this] { http.reload(); });
+    announce("read keys and certificates again, opened the log anew");
+  }
+
   bool started = false, stopped = false;
 };
 
@@ -77,9 +110,14 @@ void Server::start() {
   impl_->started = true;
   const std::string& host = impl_->options.host;
   const bool v6 = host.find(':') != std::string::npos;
-  impl_->announce(cat("listening on http://", v6 ? "[" : "", host, v6 ? "]" : "", ":", port()));
+  const bool tls = !impl_->options.operation.tls_cert.empty();
+  impl_->announce(cat("listening on ", tls ? "https" : "http", "://", v6 ? "[" : "", host, v6 ? "]" : "", ":", port()));
   if (!impl_->options.port_file.empty()) write_port(impl_->options.port_file, port());
   impl_->service.start();
+}
+
+void Server::reload() {
+  impl_->reload();
 }
 
 int Server::port() const noexcept {
@@ -122,7 +160,20 @@ int run(const ServerOptions& wanted) {
                                "; raise it (ulimit -Hn, LimitNOFILE), or give --max-connections"));
   }
   server.start();
-  while (!signals.wait(std::chrono::milliseconds(200))) {
+  const bool terminal = has_terminal();
+  bool told = false;
+  for (int signal = -1;;) {
+    if (!told && server.ready()) {
+      told = true;
+      if (options.on_ready) options.on_ready();
+    }
+    signal = signals.next(std::chrono::milliseconds(200));
+    // A terminal that has closed says so with the signal that otherwise means: read your files again.
+    if (signal == SIGHUP && (!terminal || has_terminal())) {
+      server.reload();
+      continue;
+    }
+    if (signal > 0) break;
     if (server.impl_->service.state() == State::failed) {
       const std::string why = server.load_error();
       server.stop(0);
@@ -136,7 +187,7 @@ int run(const ServerOptions& wanted) {
   const auto end = Clock::now() + std::chrono::duration<double>(options.drain_seconds);
   bool in_time = false;
   while (!(in_time = server.impl_->http.wait(0.1)) && Clock::now() < end &&
-         !signals.wait(std::chrono::milliseconds(1))) {
+         !signals.next_stop(std::chrono::milliseconds(1))) {
   }
   server.stop(0);
   server.impl_->announce(in_time ? "stopped" : "stopped; requests that took too long were answered 503");

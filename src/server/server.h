@@ -45,6 +45,7 @@ struct ServerOptions {
 
   OperationOptions operation;
 
+  std::function<void()> on_ready;  ///< called once by run(), when the server is ready for the first time
   bool quiet = false;  ///< no lines to `announce`
   /// Receives one line for people at a time (listening address, model loaded, draining); may be called from any
   /// thread. The server itself never prints.
@@ -83,6 +84,9 @@ class Server {
   /// Stops accepting, lets requests under way finish for `drain_seconds`, withdraws the rest. Returns when every
   /// thread has ended. True: everything was answered in time.
   bool stop(double drain_seconds);
+  /// Reads API keys and certificates again and opens the log anew, as SIGHUP makes run() do. What cannot be read is
+  /// announced, and the old one is used on.
+  void reload();
   /// Why the model could not be loaded; empty while loading and after success.
   std::string load_error() const;
   /// Loaded, not draining and healthy: what GET /ready says.
