@@ -43,12 +43,16 @@ class BlockedSignals {
     sigaddset(&set_, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set_, &before_);
     // Not waited for: who reads standard error may leave, and writing to it is then an error like another.
-    sigset_t pipe{};
-    sigemptyset(&pipe);
-    sigaddset(&pipe, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe, nullptr);
+    sigemptyset(&pipe_);
+    sigaddset(&pipe_, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_, nullptr);
   }
-  ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  ~BlockedSignals() {
+    const timespec none{};
+    while (sigtimedwait(&pipe_, nullptr, &none) > 0) {  // one that came must not be delivered now
+    }
+    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
   /// Whether one came that asks to stop.
   bool next_stop(std::chrono::milliseconds time) const {
     const int signal = next(time);
@@ -64,7 +68,7 @@ class BlockedSignals {
   }
 
  private:
-  sigset_t set_{}, before_{};
+  sigset_t set_{}, pipe_{}, before_{};
 };
 
 }  // namespace
