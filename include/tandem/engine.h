@@ -125,10 +125,34 @@ struct LabelSet {
   std::vector<float> vectors;  ///< labels.size() x embed_dim
 };
 
+/// What an Engine remembers of what it has computed, so that it need not compute it again. All off: what bulk jobs and
+/// measurements want.
+struct CacheOptions {
+  std::size_t texts = 0;        ///< vectors of texts, by their token ids; entries
+  std::size_t pictures = 0;     ///< fitted pictures, by the contents of what was given; entries
+  std::size_t image_bytes = 0;  ///< vectors of pictures, by the same; bytes
+  bool coalesce = false;        ///< equal inputs that are under way at the same time are computed once
+};
+
+/// Counts since the Engine was made, and what is there now. An input that was given while an equal one was under way is
+/// neither a hit nor a miss.
+struct CacheCounts {
+  std::uint64_t hits = 0, misses = 0, evicted = 0;
+  std::size_t entries = 0;
+  std::size_t bytes = 0;  ///< of vectors of pictures; 0 where entries are what is bounded
+};
+struct CacheStats {
+  CacheCounts texts, pictures, image_vectors;
+  std::uint64_t coalesced = 0;  ///< inputs that shared the work of an equal one
+};
+
 struct EngineOptions {
   std::string model = "emoji";  ///< a folder, a cached hub name, "emoji", or random:NAME[:SEED]
   std::string vocab = {};       ///< tokenizer files; empty: beside the weights
   DeviceId device = {};
+  /// Several devices: as many replicas on each as `replicas` says, behind one queue; a device that is free takes next.
+  /// Empty: `device`. Memory of a device is then neither read nor written for callers.
+  std::vector<DeviceId> devices = {};
   /// Replicas on the device: threads that each compute a batch of their own from one queue, whoever is free first. They
   /// share the weights, and each has an arena. One is best for latency; more keep a device busy that one batch does not
   /// fill.
@@ -139,8 +163,16 @@ struct EngineOptions {
   /// Decodes large JPEGs at a fraction of their size: faster, and NOT bit-exact with any reference.
   bool fast_decode = false;
   Cleaning cleaning = Cleaning::automatic;
-  int max_batch = 0;             ///< items of one forward pass; 0: chosen from the model and the memory budget
-  std::size_t max_queue = 4096;  ///< items waiting; beyond it submit() throws overloaded
+  int max_batch = 0;  ///< items of one forward pass; 0: chosen from the model and the memory budget
+  /// A pass may wait so long for more items, where more are on their way: being prepared, or expected since the last
+  /// pass was larger; and never longer than a quarter of what the last pass took. An item that nobody follows is
+  /// computed at once. 0: never.
+  std::chrono::microseconds max_delay{0};
+  /// How long a replica may measure, when it is made, what passes of several sizes take; passes then have the sizes
+  /// that are fastest for what waits. 0: it does not.
+  double measure_seconds = 0;
+  CacheOptions caches;
+  std::size_t max_queue = 4096;               ///< items waiting; beyond it submit() throws overloaded
   bool load_vision = true, load_text = true;  ///< a tower that is not loaded refuses its inputs
   std::uint64_t max_pixels = 178'956'970;     ///< of one picture, before decoding
   std::shared_ptr<Observer> observer = {};    ///< told where the time goes; may be null
@@ -156,6 +188,7 @@ struct EngineInfo {
   std::size_t planned_bytes = 0;  ///< what the planner expected: weights, arenas, workspaces of the device's libraries
   std::size_t device_bytes = 0;   ///< at most so far on a GPU, for everything; 0 on a processor
   int max_batch = 0, replicas = 1;
+  std::vector<std::string> devices;  ///< of the replicas; `device` is the first one's
   double load_seconds = 0, logit_scale = 0;
   bool vision_loaded = true, text_loaded = true;
   bool knows_photographs = true;  ///< false for the bundled demo model
@@ -215,6 +248,9 @@ class Engine {
   bool healthy() const;
   /// health().working: below info().replicas the Engine is degraded, at 0 not healthy.
   int working_replicas() const;
+  CacheStats cache_stats() const;
+  /// Forgets what was remembered; counts go on.
+  void clear_caches();
   /// All zeros on a processor, which has nothing to choose.
   KernelChoices kernel_choices() const;
 

@@ -10,6 +10,7 @@
 #include "base/strings.h"
 #include "engine/context_impl.h"
 #include "engine/find_model.h"
+#include "engine/measure.h"
 #include "engine/scheduler.h"
 #include "engine/serving.h"
 #include "engine/workers.h"
@@ -46,10 +47,17 @@ struct Engine::Impl {
   ~Impl();
 
   std::unique_ptr<engine::Replica> make_replica(Context::Impl& context, int index, int sharing) const;
+  /// Measures what passes take, for the sizes that the replica chooses from now on.
+  void plan_batches(engine::Replica& replica) const;
   void check(const Request& request) const;
   void describe(const EngineOptions& options);
   std::vector<Embedding> embed(Request request, bool images);
   Response wait(std::future<Response> answer);
+  int replicas() const noexcept { return options.replicas * static_cast<int>(options.devices.size()); }
+  /// The device of a replica; replicas of several devices alternate.
+  DeviceId device_of(int index) const {
+    return options.devices[static_cast<std::size_t>(index) % options.devices.size()];
+  }
 
   const engine::Clock::time_point made = engine::Clock::now();
   model::ModelFiles files;
@@ -80,20 +88,24 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
     throw Error(Code::invalid_argument,
                 cat("replicas ", given.replicas, " is out of range: give 1 to ", kMostReplicas));
   }
+  if (options.devices.empty()) options.devices.push_back(options.device);
   preparer = std::make_unique<engine::Preparer>(files, prepare);
   piece = std::min(std::max<std::size_t>(kPiece, static_cast<std::size_t>(given.max_batch)), given.max_queue);
   auto& shared = context.impl();
   workers = std::make_unique<engine::Workers>(
-      given.replicas, [this, of = &shared](int i, int sharing) { return make_replica(*of, i, sharing); });
-  std::size_t ahead = static_cast<std::size_t>(shared.options.decode_threads);
-  for (int i = 0; i < workers->size(); ++i) ahead += 2 * static_cast<std::size_t>(workers->replica(i).max_batch());
+      replicas(), [this, of = &shared](int i, int sharing) { return make_replica(*of, i, sharing); });
+  engine::SchedulerLimits limits{given.max_queue, static_cast<std::size_t>(shared.options.decode_threads),
+                                 given.max_delay};
+  for (int i = 0; i < workers->size(); ++i) {
+    limits.prepare_ahead += 2 * static_cast<std::size_t>(workers->replica(i).max_batch());
+  }
   scheduler =
-      std::make_unique<engine::Scheduler>(*preparer, shared.decode, given.max_queue, ahead, options.observer.get());
+      std::make_unique<engine::Scheduler>(*preparer, shared.decode, limits, given.caches, options.observer.get());
   describe(given);
   // A replica that replaces another goes where that was: "automatic" could mean the processor once a GPU has failed,
   // and callers may have vectors in the GPU's memory.
-  options.device = parse_device(info.device);
-  preparer->accept(options.device);
+  for (std::size_t i = 0; i < options.devices.size(); ++i) options.devices[i] = parse_device(info.devices[i]);
+  if (options.devices.size() == 1) preparer->accept(options.devices.front());
   engine::Workers::Work work;
   work.serve = [this](engine::Replica& replica) {
     return engine::serve(replica, *scheduler, logger, options.observer.get());
@@ -112,7 +124,15 @@ Engine::Impl::~Impl() {
 
 std::unique_ptr<engine::Replica> Engine::Impl::make_replica(Context::Impl& context, int index, int sharing) const {
   engine::Replica::Backends backends;
-  backends.push_back(context.backend(options.device, index, options.replicas));
+  // Replicas on one device divide a processor's cores.
+  const DeviceId wanted = device_of(index);
+  int place = 0, here = 0;
+  for (int i = 0; i < replicas(); ++i) {
+    if (device_of(i) != wanted) continue;
+    place += i < index ? 1 : 0;
+    ++here;
+  }
+  backends.push_back(context.backend(wanted, place, here));
   const backend::Backend& first = *backends.front();
   engine::ReplicaLimits limits;
   limits.fixed = first.memory().held;
@@ -122,26 +142,40 @@ std::unique_ptr<engine::Replica> Engine::Impl::make_replica(Context::Impl& conte
   load.threads = std::min({kLoadThreads, context.options.threads, context.options.decode_threads + 1});
   auto model = context.models.get(files, *backends.front(), load);
   if (engine::Replica::wants_two(first, *model)) {
-    backends.push_back(context.backend(first.device(), index, options.replicas));
+    backends.push_back(context.backend(first.device(), place, here));
     limits.fixed += backends.back()->memory().held;
   }
   // What is left is for this replica and those that come after it.
   std::size_t left = context.memory.left();
-  const backend::Memory device = first.memory();
-  if (device.total > 0 && options.max_batch == 0) left = std::min(left, device.free / 10 * 8);
-  limits.max_batch = options.max_batch, limits.helpers = &context.decode;
   limits.most = left / static_cast<std::size_t>(sharing);
+  const backend::Memory device = first.memory();
+  if (device.total > 0 && options.max_batch == 0) {
+    limits.most = std::min(limits.most, device.free / 10 * 8 / static_cast<std::size_t>(std::min(sharing, here - place)));
+  }
+  limits.max_batch = options.max_batch, limits.helpers = &context.decode;
   auto replica = std::make_unique<engine::Replica>(std::move(backends), std::move(model), limits, context.memory);
   if (replica->max_batch() < options.max_batch) {
     logger.log(LogLevel::warning, cat("memory suffices for batches of ", replica->max_batch(), ", not ",
                                       options.max_batch, ": larger requests are computed in parts"));
   }
+  if (options.measure_seconds > 0) plan_batches(*replica);
   return replica;
+}
+
+void Engine::Impl::plan_batches(engine::Replica& replica) const {
+  const auto times = engine::measure_passes(replica.lane(0), replica.most_images(), options.measure_seconds);
+  std::string said;
+  for (const auto& t : times) said += cat(said.empty() ? "" : ", ", t.items, ": ", t.seconds * 1e3, " ms");
+  logger.log(LogLevel::info, cat("passes of pictures on ", to_string(replica.backend().device()), " take: ", said));
+  replica.use(engine::BatchPlan(times, replica.most_images()));
 }
 
 void Engine::Impl::check(const Request& request) const {
   const auto check_one = [&](const DeviceVectors& to, std::size_t items, int width) {
     if (to.values == nullptr) return;
+    if (options.devices.size() > 1) {
+      throw Error(Code::invalid_argument, "vectors cannot stay in the memory of a device: this engine has several");
+    }
     if (to.device.kind == DeviceId::Kind::automatic || to_string(to.device) != info.device) {
       throw Error(Code::invalid_argument, cat("vectors cannot stay in the memory of the device ", to_string(to.device),
                                               ": this engine is on ", info.device));
@@ -177,6 +211,7 @@ void Engine::Impl::describe(const EngineOptions& given) {
     info.planned_bytes += workers->replica(i).planned_bytes();
     info.device_bytes += workers->replica(i).device_bytes();
     workers->replica(i).add_choices(choices);
+    info.devices.push_back(to_string(workers->replica(i).backend().device()));
   }
   info.max_batch = first.max_batch();
   info.vision_loaded = m.vision.has_value(), info.text_loaded = m.text.has_value();
@@ -263,6 +298,13 @@ int Engine::working_replicas() const {
 }
 EngineHealth Engine::health() const {
   return impl_->workers->health();
+}
+
+CacheStats Engine::cache_stats() const {
+  return impl_->scheduler->caches().stats();
+}
+void Engine::clear_caches() {
+  impl_->scheduler->caches().clear();
 }
 
 KernelChoices Engine::kernel_choices() const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <compare>
 #include <cstddef>
 #include <memory>
 #include <mutex>
@@ -49,6 +50,14 @@ class Job {
   bool started_ = false;
 };
 
+struct Flight;  // caches.h
+
+/// A place in a fair queue: requests take turns by rounds, and within a round they go as they came.
+struct Turn {
+  std::uint64_t round = 0, sequence = 0;
+  friend auto operator<=>(const Turn&, const Turn&) = default;
+};
+
 /// One input of a job, and its prepared form once there is one.
 struct Item {
   std::shared_ptr<Job> job;
@@ -56,6 +65,8 @@ struct Item {
   std::size_t index = 0;
   Prepared prepared;
   double prepare_seconds = 0;
+  Turn turn = {};
+  std::shared_ptr<Flight> flight = {};  ///< where its vector goes besides; null: nowhere
   Priority priority() const noexcept { return job->request().priority; }
   const EmbedOptions& options() const noexcept { return job->request().options; }
 };

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/batch_plan.h"
 #include "engine/lane.h"
 #include "engine/memory_budget.h"
 
@@ -38,6 +39,13 @@ class Replica {
   bool takes_images(std::size_t lane) const noexcept { return lane == 0; }
   bool takes_texts(std::size_t lane) const noexcept { return lane + 1 == lanes_.size(); }
 
+  /// Items of its largest passes.
+  std::size_t most_images() const noexcept { return static_cast<std::size_t>(size_.images); }
+  std::size_t most_texts() const noexcept { return static_cast<std::size_t>(size_.texts); }
+  /// How pictures that wait are cut into passes.
+  const BatchPlan& batch_plan() const noexcept { return batch_plan_; }
+  void use(BatchPlan plan) { batch_plan_ = std::move(plan); }
+
   /// Batches that were computed, by all lanes.
   std::uint64_t finished() const noexcept;
 
@@ -68,6 +76,7 @@ class Replica {
   MemoryBudget::Reservation reserved_;  ///< given back after the lanes are gone
   std::vector<std::unique_ptr<Lane>> lanes_;
   PassSize size_;
+  BatchPlan batch_plan_;
   std::size_t fixed_;
 };
 

@@ -7,9 +7,9 @@
 
 namespace tandem::engine {
 
-Scheduler::Scheduler(const Preparer& preparer, ThreadPool& pool, std::size_t max_items, std::size_t prepare_ahead,
-                     Observer* observer)
-    : preparer_(preparer), pool_(pool), max_items_(max_items), prepare_ahead_(prepare_ahead), observer_(observer) {}
+Scheduler::Scheduler(const Preparer& preparer, ThreadPool& pool, const SchedulerLimits& limits,
+                     const CacheOptions& caches, Observer* observer)
+    : preparer_(preparer), pool_(pool), limits_(limits), caches_(caches), observer_(observer) {}
 
 void Scheduler::submit(Request request, OnDone on_done, bool wait) {
   const std::size_t count = request.images.size() + request.texts.size();
@@ -17,75 +17,88 @@ void Scheduler::submit(Request request, OnDone on_done, bool wait) {
     on_done(Response{});
     return;
   }
-  if (count > max_items_) {
-    throw Error(Code::too_large, cat("a request of ", count, " items is larger than the queue of ", max_items_,
+  if (count > limits_.max_items) {
+    throw Error(Code::too_large, cat("a request of ", count, " items is larger than the queue of ", limits_.max_items,
                                      ": split it, or raise max_queue"));
   }
   // Before the items are counted: what fails here must not take room for ever.
   auto job = std::make_shared<Job>(std::move(request), std::move(on_done));
   {
     std::unique_lock lock(mutex_);
-    if (wait) room_.wait(lock, [&] { return stopped_ || items_ + count <= max_items_; });
+    if (wait) room_.wait(lock, [&] { return stopped_ || items_ + count <= limits_.max_items; });
     if (stopped_) throw Error(stop_error_.code, stop_error_.message);
-    if (items_ + count > max_items_) {
-      throw Error(Code::overloaded, cat("the queue of ", max_items_, " items is full (", items_, " waiting, ", count,
-                                        " more asked for): try again later"));
+    if (items_ + count > limits_.max_items) {
+      throw Error(Code::overloaded, cat("the queue of ", limits_.max_items, " items is full (", items_, " waiting, ",
+                                        count, " more asked for): try again later"));
     }
     items_ += count;
   }
   std::vector<Item> ready, raw;
-  const auto sort = [&](Item item, bool cheap) {
-    if (!cheap) {
+  const Request& r = job->request();
+  for (std::size_t i = 0; i < r.images.size(); ++i) {
+    Item item{job, true, i, {}};
+    if (!admit(item)) continue;
+    if (!preparer_.is_cheap(r.images[i])) {
       raw.push_back(std::move(item));
     } else if (prepare(item)) {
       ready.push_back(std::move(item));
     }
-  };
-  const Request& r = job->request();
-  for (std::size_t i = 0; i < r.images.size(); ++i) sort({job, true, i, {}}, preparer_.is_cheap(r.images[i]));
-  for (std::size_t i = 0; i < r.texts.size(); ++i) sort({job, false, i, {}}, Preparer::is_cheap(r.texts[i]));
-
-  std::size_t lost = 0;
-  const auto any = [&](bool image) {
-    return std::any_of(ready.begin(), ready.end(), [&](const Item& item) { return item.image == image; });
-  };
-  const bool images = any(true), texts = any(false);
-  {
-    const std::lock_guard lock(mutex_);
-    if (stopped_) {
-      lost = ready.size() + raw.size();
-    } else {
-      prepared_ += ready.size();
-      for (Item& item : ready) push_ready(std::move(item));
-      for (Item& item : raw) raw_[level(item)].push_back(std::move(item));
-      start_pumps();
+  }
+  for (std::size_t i = 0; i < r.texts.size(); ++i) {
+    Item item{job, false, i, {}};
+    if (!Preparer::is_cheap(r.texts[i])) {
+      raw.push_back(std::move(item));
+    } else if (prepare(item)) {
+      ready.push_back(std::move(item));
     }
   }
-  if (lost > 0) {
-    answered(lost);
-    for (std::size_t i = 0; i < lost; ++i) job->finish_failed(stop_error_);
-  } else {
-    if (images) notify(true);
-    if (texts) notify(false);
+  if (ready.empty() && raw.empty()) return;
+  if (!queue(ready, raw)) {
+    fail(ready, stop_error_);
+    fail(raw, stop_error_);
   }
+}
+
+bool Scheduler::queue(std::vector<Item>& ready, std::vector<Item>& raw) {
+  ByKind<bool> any{};
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopped_) return false;
+    ByKind<std::size_t> seen{};
+    const auto place = [&](Item& item) {
+      const std::size_t round = seen[kind(item.image)]++ / kQuantum;
+      item.turn = {rounds_[level(item)][kind(item.image)] + 1 + round, sequence_++};
+    };
+    for (Item& item : ready) {
+      place(item);
+      any[kind(item.image)] = true;
+      ++prepared_;
+      push_ready(std::move(item));
+    }
+    for (Item& item : raw) {
+      place(item);
+      ++coming_[kind(item.image)];
+      raw_[level(item)][kind(item.image)].emplace(item.turn, std::move(item));
+    }
+    start_pumps();
+  }
+  for (const bool image : {true, false}) {
+    if (any[kind(image)]) notify(image);
+  }
+  return true;
 }
 
 void Scheduler::push_ready(Item item) {
-  auto& queue = item.image ? images_ : texts_;
-  const std::size_t at = level(item);
-  queue[at].push_back({std::move(item), order_++});
+  auto& queue = ready_[level(item)][kind(item.image)];
+  const Turn turn = item.turn;
+  queue.emplace(turn, Ready{std::move(item), Clock::now()});
   ++changes_;
 }
 
-std::deque<Scheduler::Ready>* Scheduler::oldest_claim(const Taker& taker) {
-  for (std::size_t at = 0; at < 2; ++at) {
-    std::deque<Ready>* const images = taker.images && !images_[at].empty() ? &images_[at] : nullptr;
-    std::deque<Ready>* const texts = taker.texts && !texts_[at].empty() ? &texts_[at] : nullptr;
-    if (images == nullptr && texts == nullptr) continue;
-    if (images == nullptr || texts == nullptr) return images == nullptr ? texts : images;
-    return images->front().order < texts->front().order ? images : texts;
-  }
-  return nullptr;
+std::size_t Scheduler::raw_items() const {
+  std::size_t sum = 0;
+  for (const auto& level : raw_) sum += level[0].size() + level[1].size();
+  return sum;
 }
 
 void Scheduler::stay_awake(const Taker& taker, std::unique_lock<std::mutex>& lock) {
@@ -112,60 +125,159 @@ void Scheduler::dismiss(Taker& taker) {
 }
 
 void Scheduler::start_pumps() {
-  while (!stopped_ && pumps_ < pool_.size() && has_raw() &&
-         prepared_ + static_cast<std::size_t>(pumps_) < prepare_ahead_) {
+  const std::size_t raw = raw_items();
+  while (!stopped_ && pumps_ < pool_.size() && static_cast<std::size_t>(pumps_) < raw &&
+         prepared_ + static_cast<std::size_t>(pumps_) < limits_.prepare_ahead) {
     pool_.post([this] { pump(); });  // which waits for the lock that is held here
     ++pumps_;                        // not before: stop() would wait for one that could not be posted
-    if (static_cast<std::size_t>(pumps_) >= raw_[0].size() + raw_[1].size()) break;
   }
 }
 
 void Scheduler::pump() {
   std::unique_lock lock(mutex_);
-  while (!stopped_ && has_raw() && prepared_ < prepare_ahead_) {
-    auto& queue = raw_[0].empty() ? raw_[1] : raw_[0];
-    Item item = std::move(queue.front());
-    queue.pop_front();
+  while (!stopped_ && prepared_ < limits_.prepare_ahead) {
+    RawQueue* queue = nullptr;
+    for (auto& level : raw_) {
+      for (auto& one : level) {  // long texts first: they are few, and cheaper than any picture
+        if (queue == nullptr && !one.empty()) queue = &one;
+      }
+    }
+    if (queue == nullptr) break;
+    Item item = std::move(queue->begin()->second);
+    queue->erase(queue->begin());
+    const bool image = item.image;
     ++prepared_;
     lock.unlock();
     const bool good = prepare(item);
     lock.lock();
+    --coming_[kind(image)];
     if (good) {
-      const bool image = item.image;
       push_ready(std::move(item));
-      notify(image);
     } else {
       --prepared_;
+      ++changes_;  // who waited for it to be ready need not any more
     }
+    notify(image);
   }
   if (--pumps_ == 0) quiet_.notify_all();
 }
 
-bool Scheduler::prepare(Item& item) {
-  const Request& request = item.job->request();
-  const auto begin = Clock::now();
-  if (auto reason = item.job->abandoned(begin)) {
-    answered(1);  // before the answer: who has it may come back at once
-    item.job->finish_failed(std::move(*reason));
+bool Scheduler::admit(Item& item) {
+  std::vector<Item> own(1);
+  auto known = caches_.admit(item);
+  if (known) {
+    own[0] = std::move(item);
+    std::vector<Embedding> answers;
+    answers.push_back(std::move(*known));
+    finish(own, std::move(answers));
     return false;
   }
+  return item.job != nullptr;
+}
+
+bool Scheduler::prepare(Item& item) {
+  const auto begin = Clock::now();
+  Gone gone;
+  if (!caches_.drop_gone(item, begin, gone)) {
+    answered(gone.size());
+    tell(gone);
+    return false;
+  }
+  if (!gone.empty()) {
+    answered(gone.size());
+    tell(gone);
+  }
+  const std::shared_ptr<Job> job = item.job;
+  const Request& request = job->request();
   try {
-    item.prepared =
-        item.image ? preparer_.prepare(request.images[item.index]) : preparer_.prepare(request.texts[item.index]);
+    if (!item.image) {
+      item.prepared = preparer_.prepare(request.texts[item.index]);
+      if (!item.flight && !admit(item)) return false;
+    } else if (preparer_.is_cheap(request.images[item.index])) {
+      item.prepared = preparer_.prepare(request.images[item.index]);
+    } else if (auto pixels = caches_.find_pixels(item)) {
+      item.prepared.shared_pixels = std::move(pixels);
+    } else {
+      item.prepared = preparer_.prepare(request.images[item.index]);
+      caches_.keep_pixels(item);
+    }
   } catch (const std::exception& error) {
-    Embedding failed;
-    failed.error = to_item_error(error);
-    answered(1);
-    item.job->finish(item.image, item.index, std::move(failed));
+    std::vector<Item> own(1);
+    own[0] = std::move(item);
+    fail(own, to_item_error(error));
     return false;
   }
   item.prepare_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  item.job->prepared(item.prepare_seconds);
+  job->prepared(item.prepare_seconds);
   if (observer_ != nullptr) {
     const double fit = item.prepared.fit_seconds;
     observer_->prepared(item.image, item.prepare_seconds - fit, fit);
   }
   return true;
+}
+
+void Scheduler::finish(std::vector<Item>& batch, std::vector<Embedding> answers) {
+  struct Other {
+    Claim claim;
+    std::size_t of;
+  };
+  std::vector<Other> others;
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    for (Claim& claim : caches_.settle(batch[i], answers[i])) others.push_back({std::move(claim), i});
+  }
+  answered(batch.size() + others.size());
+  for (Other& other : others) {
+    Embedding same = answers[other.of];
+    same.truncated = other.claim.truncated;
+    other.claim.job->finish(batch[other.of].image, other.claim.index, std::move(same));
+  }
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    batch[i].job->finish(batch[i].image, batch[i].index, std::move(answers[i]));
+  }
+  batch.clear();
+}
+
+void Scheduler::fail(std::vector<Item>& batch, const ItemError& why) {
+  Embedding failed;
+  failed.error = why;
+  std::vector<Item> none, again;
+  std::vector<std::pair<Claim, bool>> told;
+  if (!is_the_inputs(why.code)) {
+    for (Item& item : batch) {
+      const bool image = item.image;
+      auto was = caches_.pass_on(item);
+      if (!was) continue;
+      told.emplace_back(std::move(*was), image);
+      item.prepared = {};
+      again.push_back(std::move(item));
+    }
+    std::erase_if(batch, [](const Item& item) { return item.job == nullptr; });
+  }
+  if (!told.empty()) {
+    answered(told.size());
+    for (auto& [claim, image] : told) claim.job->finish(image, claim.index, failed);
+    if (!queue(none, again)) {
+      Embedding stopped;
+      stopped.error = stop_error_;
+      finish(again, std::vector<Embedding>(again.size(), stopped));
+    }
+  }
+  const std::size_t count = batch.size();
+  finish(batch, std::vector<Embedding>(count, failed));
+}
+
+void Scheduler::drop_abandoned(std::vector<Item>& batch) {
+  Gone gone;
+  const auto now = Clock::now();
+  std::erase_if(batch, [&](Item& item) { return !caches_.drop_gone(item, now, gone); });
+  if (gone.empty()) return;
+  answered(gone.size());
+  tell(gone);
+}
+
+void Scheduler::tell(Gone& gone) {
+  for (auto& [claim, reason] : gone) claim.job->finish_failed(std::move(reason));
+  gone.clear();
 }
 
 void Scheduler::answered(std::size_t items) {
@@ -176,28 +288,32 @@ void Scheduler::answered(std::size_t items) {
   room_.notify_all();
 }
 
-void Scheduler::drop_abandoned() {
-  std::vector<std::pair<Item, ItemError>> gone;
-  const auto now = Clock::now();
-  const auto look = [&](Item& item) {
-    if (auto reason = item.job->abandoned(now)) gone.emplace_back(std::move(item), std::move(*reason));
+void Scheduler::collect_gone(Clock::time_point now, Gone& gone) {
+  const auto clean = [&](auto& queue, auto item_of) {
+    const std::size_t before = queue.size();
+    for (auto at = queue.begin(); at != queue.end();) {
+      at = caches_.drop_gone(item_of(at->second), now, gone) ? std::next(at) : queue.erase(at);
+    }
+    return before - queue.size();
   };
+  for (std::size_t level = 0; level < 2; ++level) {
+    for (std::size_t k = 0; k < 2; ++k) {
+      prepared_ -= clean(ready_[level][k], [](Ready& r) -> Item& { return r.item; });
+      coming_[k] -= clean(raw_[level][k], [](Item& item) -> Item& { return item; });
+    }
+  }
+  swept_ = now;
+}
+
+void Scheduler::drop_abandoned() {
+  Gone gone;
   {
     const std::lock_guard lock(mutex_);
-    for (auto* kind : {&images_, &texts_}) {
-      for (auto& queue : *kind) {
-        for (Ready& r : queue) look(r.item);
-        prepared_ -= std::erase_if(queue, [](const Ready& r) { return r.item.job == nullptr; });
-      }
-    }
-    for (auto& queue : raw_) {
-      for (Item& item : queue) look(item);
-      std::erase_if(queue, [](const Item& item) { return item.job == nullptr; });
-    }
+    collect_gone(Clock::now(), gone);
     start_pumps();
   }
-  answered(gone.size());  // before the answers: who has one may come back at once
-  for (auto& [item, reason] : gone) item.job->finish_failed(std::move(reason));
+  answered(gone.size());
+  tell(gone);
 }
 
 void Scheduler::stop(const ItemError& error) {
@@ -210,20 +326,30 @@ void Scheduler::stop(const ItemError& error) {
     for (auto& work : work_) work.notify_all();
     room_.notify_all();
     quiet_.wait(lock, [this] { return pumps_ == 0; });
-    for (auto& queue : raw_) {
-      for (Item& item : queue) left.push_back(std::move(item));
-      queue.clear();
-    }
-    for (auto* kind : {&images_, &texts_}) {
-      for (auto& queue : *kind) {
-        for (Ready& r : queue) left.push_back(std::move(r.item));
+    for (auto& level : raw_) {
+      for (auto& queue : level) {
+        for (auto& [turn, item] : queue) left.push_back(std::move(item));
         queue.clear();
       }
     }
-    items_ -= left.size();
+    for (auto& level : ready_) {
+      for (auto& queue : level) {
+        for (auto& [turn, r] : queue) left.push_back(std::move(r.item));
+        queue.clear();
+      }
+    }
+    coming_ = {};
     prepared_ = 0;
   }
-  for (Item& item : left) item.job->finish_failed(error);
+  Embedding none;
+  none.error = error;
+  Gone gone;
+  for (Item& item : left) {
+    for (Claim& claim : caches_.settle(item, none)) gone.emplace_back(std::move(claim), error);
+    gone.emplace_back(Claim{std::move(item.job), item.index}, error);
+  }
+  answered(gone.size());
+  tell(gone);
 }
 
 std::size_t Scheduler::size() const {

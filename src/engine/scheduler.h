@@ -1,5 +1,5 @@
 // The queues between callers, the threads that prepare, and the threads that compute. Everything is bounded: items by
-// max_items, prepared pictures by what keeps the device busy.
+// max_items, prepared pictures by what keeps the device busy. Requests take turns, a few items each.
 #pragma once
 
 #include <array>
@@ -7,21 +7,29 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
-#include <deque>
+#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "engine/caches.h"
 #include "engine/job.h"
 
 namespace tandem::engine {
 
+struct SchedulerLimits {
+  std::size_t max_items = 4096;            ///< accepted and not answered
+  std::size_t prepare_ahead = 64;          ///< prepared, and not yet taken
+  std::chrono::microseconds max_delay{0};  ///< as EngineOptions::max_delay
+};
+
 class Scheduler {
  public:
   /// observer: told of what is prepared; may be null.
-  Scheduler(const Preparer& preparer, ThreadPool& pool, std::size_t max_items, std::size_t prepare_ahead,
+  Scheduler(const Preparer& preparer, ThreadPool& pool, const SchedulerLimits& limits, const CacheOptions& caches,
             Observer* observer = nullptr);
   /// stop() must have returned.
   ~Scheduler() = default;
@@ -36,21 +44,34 @@ class Scheduler {
     /// How long it looks for work before it sleeps: a thread takes tens of microseconds to wake up, which a device that
     /// waits for it meanwhile need not lose.
     std::chrono::microseconds awake{0};
+    std::array<std::size_t, 2> full{1, 1};  ///< items of a full pass, by kind, texts first
+    // Of its last passes, for guessing whether more will come; by kind.
+    std::array<std::size_t, 2> last_items{};
+    std::array<Clock::duration, 2> last_took{};
+    Clock::time_point last_end;
     bool takes(bool image) const noexcept { return image ? images : texts; }
   };
 
-  /// The next items to compute: one kind that the taker takes, equal options, high priority first, the kind whose first
-  /// item came earlier. `fitting` says how many of the candidates fit one pass. Waits for work; empty after stop() and
-  /// dismiss(). Several threads may take: who is free takes next, and leaves their share to others that wait for this
-  /// kind. Without `wait`, empty as well when there is nothing yet, or `fitting` says 0.
-  template <class Fitting>
-  std::vector<Item> next_batch(const Taker& taker, Fitting fitting, bool wait = true);
+  /// How many of the candidates are to be one pass, counted from the front.
+  using Fitting = std::function<std::size_t(std::span<const Item* const>)>;
+
+  /// The next items to compute: one kind that the taker takes, equal options, high priority first; where both kinds
+  /// wait, they take turns. Within a kind requests take turns, kQuantum items each, so that a small request does not
+  /// wait for a large one that came before it. Of more texts than fit, those as long as the first. Waits for work, and
+  /// as max_delay says for more of it; empty after stop() and dismiss(). Several threads may take: who is free takes
+  /// next, and leaves their share to others that wait for this kind. Without `wait`, empty as well when there is
+  /// nothing yet, or `fitting` says 0. Who has gone is answered on the way.
+  std::vector<Item> next_batch(const Taker& taker, const Fitting& fitting, bool wait = true);
 
   /// The taker gets nothing from now on; where it waits, it returns.
   void dismiss(Taker& taker);
 
-  /// Counts items as answered, which makes room for others. Their jobs have been told already.
-  void answered(std::size_t items);
+  /// Answers a batch that was taken, and whoever waits for the same. As many answers as items.
+  void finish(std::vector<Item>& batch, std::vector<Embedding> answers);
+  /// The same for a batch that failed; where that was not an input's fault, others that want it try once more.
+  void fail(std::vector<Item>& batch, const ItemError& why);
+  /// Takes out of a batch whom nobody waits for any more, and answers them.
+  void drop_abandoned(std::vector<Item>& batch);
 
   /// Answers those whose request was withdrawn or whose deadline has passed, for when nobody takes.
   void drop_abandoned();
@@ -59,27 +80,49 @@ class Scheduler {
   void stop(const ItemError& error);
 
   std::size_t size() const;
+  Caches& caches() noexcept { return caches_; }
+
+  /// Items of a request in one of its turns.
+  static constexpr std::size_t kQuantum = 8;
 
  private:
   struct Ready {
     Item item;
-    std::uint64_t order;
+    Clock::time_point since;
   };
-  using Queue = std::array<std::deque<Item>, 2>;        // by priority, high first
-  using ReadyQueue = std::array<std::deque<Ready>, 2>;  // by priority, high first
+  template <class T>
+  using ByKind = std::array<T, 2>;  // texts, images
+  template <class T>
+  using ByLevel = std::array<ByKind<T>, 2>;  // by priority, high first
+  using RawQueue = std::map<Turn, Item>;
+  using ReadyQueue = std::map<Turn, Ready>;
 
   static std::size_t level(const Item& item) { return item.priority() == Priority::high ? 0 : 1; }
-  bool has_raw() const { return !raw_[0].empty() || !raw_[1].empty(); }
-  bool has_ready(bool image) const {
-    const ReadyQueue& queue = image ? images_ : texts_;
-    return !queue[0].empty() || !queue[1].empty();
-  }
+  static std::size_t kind(bool image) { return image ? 1 : 0; }
+  std::size_t raw_items() const;
+  bool has_ready(bool image) const { return !ready_[0][kind(image)].empty() || !ready_[1][kind(image)].empty(); }
+  /// Into the queues, with places in turn; wakes who works on them. False after stop().
+  bool queue(std::vector<Item>& ready, std::vector<Item>& raw);
   void push_ready(Item item);
   void start_pumps();
   void pump();
-  /// Prepares one item; false if it was answered with an error instead.
+  /// Prepares one item; false if it was answered with an error instead, or waits for an equal one.
   bool prepare(Item& item);
-  std::deque<Ready>* oldest_claim(const Taker& taker);
+  /// The vector of an item that is known already is its answer; false: it was answered or follows an equal one.
+  bool admit(Item& item);
+  /// The queue to take from: the level, and its kind whose turn it is.
+  ReadyQueue* claim(const Taker& taker);
+  std::vector<Item> take(const Taker& taker, ReadyQueue& queue, const Fitting& fitting, bool wait, Gone& gone,
+                         Clock::time_point& hold);
+  /// Until when it is worth to wait for more items than these; the past: not at all.
+  Clock::time_point held_until(const Taker& taker, bool image, std::size_t items, Clock::time_point oldest) const;
+  /// Everybody in the queues who has gone.
+  void collect_gone(Clock::time_point now, Gone& gone);
+  /// Tells those who have gone; their places have been given back.
+  static void tell(Gone& gone);
+  /// Counts items as answered, which makes room for others. Their jobs are told afterwards: who has an answer may come
+  /// back at once.
+  void answered(std::size_t items);
   /// Returns when something came, or after taker.awake; gives the lock away meanwhile.
   void stay_awake(const Taker& taker, std::unique_lock<std::mutex>& lock);
   /// Wakes one thread that waits for work of this kind.
@@ -90,57 +133,26 @@ class Scheduler {
 
   const Preparer& preparer_;
   ThreadPool& pool_;
-  const std::size_t max_items_, prepare_ahead_;
+  const SchedulerLimits limits_;
+  Caches caches_;
   Observer* const observer_;
   mutable std::mutex mutex_;
   std::condition_variable room_, quiet_;
-  std::array<std::condition_variable, 4> work_;  // by what the waiting threads take: images 1, texts 2, both 3
-  Queue raw_;
-  ReadyQueue images_, texts_;
-  std::size_t items_ = 0;                 // accepted, not answered
-  std::array<std::size_t, 2> waiting_{};  // threads in next_batch() that wait for texts, for images
-  std::size_t prepared_ = 0;              // being prepared, or ready
+  std::array<std::condition_variable, 4> work_;  // by the kinds that a thread takes: images 1, texts 2
+  ByLevel<RawQueue> raw_;
+  ByLevel<ReadyQueue> ready_;
+  ByLevel<std::uint64_t> rounds_{};  // the latest round that was taken from
+  ByKind<std::size_t> coming_{};     // accepted, and not ready yet
+  ByKind<std::size_t> waiting_{};    // threads in next_batch() that wait
+  std::size_t items_ = 0;            // accepted, not answered
+  std::size_t prepared_ = 0;         // being prepared, or ready
   int pumps_ = 0;
-  std::uint64_t order_ = 0;
+  bool images_last_ = false;  // the kind that was taken last
+  std::uint64_t sequence_ = 0;
   std::atomic<std::uint64_t> changes_{0};  // of what a thread in next_batch() waits for
+  Clock::time_point swept_;
   bool stopped_ = false;
   ItemError stop_error_;
 };
-
-template <class Fitting>
-std::vector<Item> Scheduler::next_batch(const Taker& taker, Fitting fitting, bool wait) {
-  std::vector<Item> batch;
-  std::unique_lock lock(mutex_);
-  std::deque<Ready>* queue = oldest_claim(taker);
-  if (wait) {
-    waiting_[0] += taker.texts ? 1 : 0, waiting_[1] += taker.images ? 1 : 0;
-    if (queue == nullptr && !stopped_ && !taker.gone) stay_awake(taker, lock);
-    work_of(taker).wait(lock, [&] { return stopped_ || taker.gone || (queue = oldest_claim(taker)) != nullptr; });
-    waiting_[0] -= taker.texts ? 1 : 0, waiting_[1] -= taker.images ? 1 : 0;
-  }
-  if (stopped_ || taker.gone || queue == nullptr) return batch;
-  const bool image = queue->front().item.image;
-  const EmbedOptions options = queue->front().item.options();
-  std::vector<const Item*> candidates;
-  for (const Ready& r : *queue) {
-    const EmbedOptions& o = r.item.options();
-    if (o.feature != options.feature || o.normalize != options.normalize) break;
-    candidates.push_back(&r.item);
-  }
-  const std::size_t waiting = waiting_[image ? 1 : 0];
-  const std::size_t share = (candidates.size() + waiting) / (waiting + 1);  // rounded up
-  const std::size_t count = fitting(std::span<const Item* const>(candidates).first(share));
-  batch.reserve(count);  // may throw, as long as the items are still in the queue
-  for (std::size_t i = 0; i < count; ++i) {
-    batch.push_back(std::move(queue->front().item));
-    queue->pop_front();
-  }
-  prepared_ -= count;
-  start_pumps();
-  for (const bool kind : {true, false}) {
-    if (waiting_[kind ? 1 : 0] > 0 && has_ready(kind)) notify(kind);
-  }
-  return batch;
-}
 
 }  // namespace tandem::engine

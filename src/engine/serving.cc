@@ -20,8 +20,9 @@ constexpr std::chrono::microseconds kAwake{80};
 
 class LaneServer {
  public:
-  LaneServer(Lane& lane, Scheduler::Taker& taker, Scheduler& scheduler, const Logger& logger, Observer* observer)
-      : lane_(lane), taker_(taker), scheduler_(scheduler), logger_(logger), observer_(observer) {}
+  LaneServer(Lane& lane, const BatchPlan& plan, Scheduler::Taker& taker, Scheduler& scheduler, const Logger& logger,
+             Observer* observer)
+      : lane_(lane), plan_(plan), taker_(taker), scheduler_(scheduler), logger_(logger), observer_(observer) {}
 
   std::optional<ItemError> run() {
     try {
@@ -31,7 +32,7 @@ class LaneServer {
       lost_ = to_item_error(error);
     }
     for (auto* left : {&begun_, &again_}) {
-      for (Batch& batch : *left) fail(batch, *lost_);
+      for (Batch& batch : *left) scheduler_.fail(batch, *lost_);
       left->clear();
     }
     return lost_;
@@ -47,7 +48,7 @@ class LaneServer {
         again_.pop_front();
       }
     } else if (begun_.empty()) {
-      batch = scheduler_.next_batch(taker_, [&](auto items) { return lane_.fitting(items); });
+      batch = scheduler_.next_batch(taker_, [&](auto items) { return planned(items); });
       if (batch.empty()) return false;
     } else if (lane_.can_begin()) {
       // Where the device works beside the host it has its next batch before it has finished one, but only one that is
@@ -63,9 +64,17 @@ class LaneServer {
     return true;
   }
 
+  /// How many of the items the next pass should have.
+  std::size_t planned(std::span<const Item* const> items) const {
+    const std::size_t fitting = lane_.fitting(items);
+    if (!items.front()->image) return fitting;
+    // Seen from what waits, not only from what fits: 40 may be best as 20 and 20.
+    return std::min(fitting, plan_.next(fitting < items.size() && fitting == taker_.full[1] ? items.size() : fitting));
+  }
+
   /// Begins a batch, or answers it.
   void begin(Batch batch) {
-    drop_abandoned(batch);
+    scheduler_.drop_abandoned(batch);
     if (batch.empty()) return;
     const bool image = batch.front().image;
     const auto now = Clock::now();
@@ -73,6 +82,7 @@ class LaneServer {
       if (!(image ? lane_.model().vision.has_value() : lane_.model().text.has_value())) {
         throw Error(Code::unsupported, cat("the ", image ? "vision" : "text", " tower was not loaded"));
       }
+      if (begun_.empty()) began_ = Clock::now();
       lane_.begin(batch);
     } catch (const std::exception& error) {
       return recover(std::move(batch), to_item_error(error));
@@ -99,21 +109,12 @@ class LaneServer {
     if (observer_ != nullptr) {
       observer_->computed(batch.front().image, batch.size(), lane_.copy_seconds(), lane_.compute_seconds());
     }
-    scheduler_.answered(batch.size());
-    for (std::size_t i = 0; i < batch.size(); ++i)
-      batch[i].job->finish(batch[i].image, batch[i].index, std::move(answers[i]));
-  }
-
-  /// Answers those who have gone, so that they cost no device time.
-  void drop_abandoned(Batch& batch) {
-    std::vector<std::pair<Item, ItemError>> gone;
+    const std::size_t kind = batch.front().image ? 1 : 0;
     const auto now = Clock::now();
-    for (Item& item : batch) {
-      if (auto reason = item.job->abandoned(now)) gone.emplace_back(std::move(item), std::move(*reason));
-    }
-    std::erase_if(batch, [](const Item& item) { return item.job == nullptr; });
-    scheduler_.answered(gone.size());  // before the answers: who has one may come back at once
-    for (auto& [item, reason] : gone) item.job->finish_failed(std::move(reason));
+    taker_.last_items[kind] = batch.size();
+    taker_.last_took[kind] = now - std::max(began_, taker_.last_end);
+    taker_.last_end = now;
+    scheduler_.finish(batch, std::move(answers));
   }
 
   /// After a pass that failed: halves it where memory was short, else answers its items with the reason.
@@ -131,24 +132,17 @@ class LaneServer {
       return;
     }
     logger_.log(LogLevel::error, cat("a batch of ", batch.size(), " failed: ", why.message));
-    fail(batch, why);
+    scheduler_.fail(batch, why);
     if (why.code == Code::device_failure) lost_ = why;
   }
 
-  void fail(Batch& batch, const ItemError& why) {
-    scheduler_.answered(batch.size());
-    for (Item& item : batch) {
-      Embedding failed;
-      failed.error = why;
-      item.job->finish(item.image, item.index, std::move(failed));
-    }
-  }
-
   Lane& lane_;
+  const BatchPlan& plan_;  ///< of pictures
   Scheduler::Taker& taker_;
   Scheduler& scheduler_;
   const Logger& logger_;
   Observer* const observer_;
+  Clock::time_point began_;  ///< the device was idle before
   std::deque<Batch> begun_;  ///< the oldest first
   std::deque<Batch> again_;  ///< parts of passes that ran out of memory
   std::optional<ItemError> lost_;
@@ -162,6 +156,7 @@ std::optional<ItemError> serve(Replica& replica, Scheduler& scheduler, const Log
   std::vector<Scheduler::Taker> takers(replica.lanes());
   for (std::size_t i = 0; i < takers.size(); ++i) {
     takers[i].images = replica.takes_images(i), takers[i].texts = replica.takes_texts(i);
+    takers[i].full = {replica.most_texts(), replica.most_images()};
     // A processor computes on the threads that would have to stay awake.
     if (replica.lane(i).backend().stream() != nullptr) takers[i].awake = kAwake;
   }
@@ -173,7 +168,8 @@ std::optional<ItemError> serve(Replica& replica, Scheduler& scheduler, const Log
     for (auto& taker : takers) scheduler.dismiss(taker);
   };
   const auto work = [&](std::size_t i) {
-    if (const auto why = LaneServer(replica.lane(i), takers[i], scheduler, logger, observer).run()) leave(*why);
+    const BatchPlan& plan = replica.batch_plan();
+    if (const auto why = LaneServer(replica.lane(i), plan, takers[i], scheduler, logger, observer).run()) leave(*why);
   };
   std::vector<std::thread> others;
   try {

@@ -1,0 +1,40 @@
+// Which sizes passes should have, from what passes of several sizes take.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+namespace tandem::engine {
+
+/// What a pass of so many items takes, as it was measured.
+struct PassTime {
+  std::size_t items = 0;
+  double seconds = 0;
+};
+
+/// Seconds for a pass of `items`, by the two measured sizes around it; beyond the largest, what an item costs there.
+/// times: by items, ascending, not empty.
+double estimate(const std::vector<PassTime>& times, std::size_t items);
+
+/// How what waits is cut into passes: so that it is all done soonest. 33 pictures run as 33, or as 32 and 1 where that
+/// is faster, as on a device that computes in tiles.
+class BatchPlan {
+ public:
+  /// Everything at once.
+  BatchPlan() = default;
+  /// times: as estimate() takes them; empty: everything at once. most: items of one pass.
+  BatchPlan(const std::vector<PassTime>& times, std::size_t most);
+
+  /// Of so many items that wait, how many the next pass should have: 1 to `waiting`, and no more than a pass has; the
+  /// largest of the passes planned.
+  std::size_t next(std::size_t waiting) const;
+
+  /// A cut has to be faster by this part, since times are only measured.
+  static constexpr double kWorth = 0.03;
+
+ private:
+  std::size_t most_ = 0;
+  std::vector<std::size_t> first_;  ///< by items that wait
+};
+
+}  // namespace tandem::engine
