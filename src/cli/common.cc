@@ -2,6 +2,7 @@
 
 #include "base/strings.h"
 #include "embed/line_reader.h"
+#include "engine/backends.h"
 #include "engine/find_model.h"
 
 namespace tandem::cli {
@@ -31,7 +32,12 @@ void declare_common(CLI::App& app, CommonOptions& options) {
   flags.flag("--fast-decode", engine.fast_decode, "decode large JPEGs at a fraction of their size: not bit-exact")
       ->group("Model");
   flags.choice("--cleaning", engine.cleaning, parse_cleaning, "whose text cleaning: auto, hf, openai")->group("Model");
-  flags.choice("--device", engine.device, parse_device, "auto, cpu, cuda, cuda:N")->group("Device");
+  const auto take_devices = [&engine](const std::string& word) {
+    engine.devices = engine::parse_devices(word);
+    engine.device = engine.devices.front();
+  };
+  flags.single("--device", take_devices, "auto, cpu, cuda, cuda:N; a list of them, or all: replicas on each")
+      ->group("Device");
   flags.choice("--precision", engine.precision, parse_precision, "auto, fp32, tf32, fp16, bf16, int8, fp8")
       ->group("Device");
   flags.number("--threads", options.context.threads, 0, 4096, "compute threads; 0: all cores")->group("Device");

@@ -15,7 +15,7 @@
 namespace tandem::cli {
 
 struct CommonOptions {
-  EngineOptions engine;
+  EngineOptions engine;  ///< `device` is the first of `devices`, where those are named
   ContextOptions context;
   bool json = false, quiet = false, no_graphs = false;
   Verbosity verbosity = Verbosity::warn;

@@ -36,8 +36,10 @@ class Flags {
         name, [&into, parse](const std::string& word) { into = parse(word); }, help);
   }
 
- private:
+  /// take gets the word, and throws Error for what it does not know.
   CLI::Option* single(const std::string& name, std::function<void(const std::string&)> take, const std::string& help);
+
+ private:
   CLI::Option* with_variable(CLI::Option* option, const std::string& name);
 
   CLI::App& app_;

@@ -1,11 +1,11 @@
 // tandem serve: the web page and the HTTP API. What it serves lives in server; here are only its flags.
-#include <algorithm>
 #include <optional>
 
 #include "base/strings.h"
 #include "cli/background.h"
 #include "cli/commands.h"
 #include "cli/operation_flags.h"
+#include "cli/serve_batching.h"
 #include "hub/hub.h"
 #include "server/server.h"
 
@@ -17,7 +17,8 @@ constexpr int kMegapixels = 178;  // Pillow's limit, 178,956,970, unless another
 struct Options {
   CommonOptions common;
   server::ServerOptions server;
-  int batch = 0, max_body_mib = 64, max_megapixels = kMegapixels;
+  BatchingOptions batching;
+  int max_body_mib = 64, max_megapixels = kMegapixels;
   bool background = false;
   std::string pid_file;
 };
@@ -25,10 +26,8 @@ struct Options {
 int run(Options options, Console& console) {
   server::ServerOptions& server = options.server;
   server.engine = options.common.engine;
-  server.engine.max_batch = options.batch;
-  // A request that the limit admits must fit the queue.
-  server.engine.max_queue = std::max(server.engine.max_queue, static_cast<std::size_t>(server.max_items));
   server.context = options.common.context;
+  apply(options.batching, server);
   server.context.graphs = !options.common.no_graphs;
   server.context.log = console.log_sink();
   server.demo_folder = (hub::bundled_models() / "emoji").string();
@@ -61,7 +60,6 @@ Command declare_serve(CLI::App& root) {
   flags.number("--port", server.port, 0, 65535, "0: any free port")->default_str("7860");
   flags.text("--port-file", server.port_file, "the port is written there once the server listens");
   flags.text("--gallery", server.gallery, "a folder of pictures for the page's search; default: the demo's gallery");
-  flags.number("--batch", options->batch, 1, 65536, "items in a forward pass; default: chosen");
   flags.number("--max-body", options->max_body_mib, 1, 65536, "MiB of one request")->default_str("64");
   flags.number("--max-items", server.max_items, 1, 1 << 20, "inputs of one request")->default_str("2048");
   flags.number("--max-connections", server.max_connections, 1, 1 << 20, "open at once")->default_str("12000");
@@ -75,6 +73,7 @@ Command declare_serve(CLI::App& root) {
   flags.flag("--background", options->background, "return when the server is ready; `tandem stop` ends it");
   flags.text("--pid-file", options->pid_file, "names the process; default with --background: by the port");
   declare_operation(flags, server.operation);
+  declare_batching(flags, options->batching);
   declare_common(*app, options->common);
   app->footer("Example:\n  tandem serve --port 7860");
   return {app, std::shared_ptr<CommonOptions>(options, &options->common),

@@ -49,4 +49,17 @@ std::vector<std::string> available_devices() {
   return out;
 }
 
+std::vector<DeviceId> parse_devices(std::string_view names) {
+  std::vector<DeviceId> out;
+  if (names != "all") {
+    for (const std::string& name : split_list(names)) out.push_back(parse_device(name));
+    if (out.empty()) throw Error(Code::invalid_argument, "no device is named: give one such as auto, cpu or cuda:0");
+    return out;
+  }
+  auto all = available_devices();
+  if (all.size() > 1) all.pop_back();  // the processor has its hands full with pictures for the GPUs
+  for (const std::string& name : all) out.push_back(parse_device(name));
+  return out;
+}
+
 }  // namespace tandem::engine

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backend/backend.h"
@@ -16,5 +17,9 @@ std::unique_ptr<backend::Backend> make_backend(DeviceId device, const ContextOpt
 
 /// Devices that make_backend() would accept here, best first: "cuda:0", "cpu".
 std::vector<std::string> available_devices();
+
+/// "cuda:0,cuda:1": each of them as parse_device() takes it; "all": every GPU of this machine, or its processor where
+/// there is none. Throws invalid_argument.
+std::vector<DeviceId> parse_devices(std::string_view names);
 
 }  // namespace tandem::engine

@@ -33,6 +33,16 @@ bool is_the_inputs(Code code) noexcept {
 Caches::Caches(const CacheOptions& options)
     : options_(options), text_vectors_(options.texts), image_vectors_(options.image_bytes), pixels_(options.pictures) {}
 
+std::size_t Caches::bytes(const CacheOptions& options, std::size_t dim, std::size_t side) {
+  return options.texts * (dim * sizeof(float) + kEntryBytes) + options.pictures * (side * side * 3 + kEntryBytes) +
+         options.image_bytes;
+}
+
+CacheOptions Caches::within(CacheOptions options, std::size_t dim, std::size_t side, std::size_t most) {
+  while (bytes(options, dim, side) > most) options.texts /= 2, options.pictures /= 2, options.image_bytes /= 2;
+  return options;
+}
+
 Flight::Key Caches::vector_key(const Flight::Key& key) {
   return {key.input, static_cast<std::uint8_t>(key.options & ~kPriorityBit)};
 }

@@ -43,6 +43,11 @@ class Caches {
  public:
   explicit Caches(const CacheOptions& options);
 
+  /// The bytes that such caches take at most. dim: values of a vector; side: of a fitted picture.
+  static std::size_t bytes(const CacheOptions& options, std::size_t dim, std::size_t side);
+  /// The same caches, halved until they take no more than `most`.
+  static CacheOptions within(CacheOptions options, std::size_t dim, std::size_t side, std::size_t most);
+
   /// An item that nobody has seen yet (a text after it was prepared): its vector, where that is known; nothing where it
   /// has to be computed, or where it will be answered with an equal item: then its job is null.
   std::optional<Embedding> admit(Item& item);

@@ -21,6 +21,8 @@ namespace {
 /// Requests of the blocking calls are cut into pieces, so that a large one neither fills the queue nor is refused.
 constexpr std::size_t kPiece = 256;
 constexpr int kMostReplicas = 1024;
+/// Caches have at most this part of a limited memory.
+constexpr std::size_t kCachesPart = 8;
 /// Tensors prepared at once while loading: each stands in memory twice.
 constexpr int kLoadThreads = 8;
 
@@ -47,6 +49,8 @@ struct Engine::Impl {
   ~Impl();
 
   std::unique_ptr<engine::Replica> make_replica(Context::Impl& context, int index, int sharing) const;
+  /// Takes memory for the caches, which become smaller where there is little.
+  void reserve_caches(Context::Impl& context);
   /// Measures what passes take, for the sizes that the replica chooses from now on.
   void plan_batches(engine::Replica& replica) const;
   void check(const Request& request) const;
@@ -64,6 +68,7 @@ struct Engine::Impl {
   engine::PrepareOptions prepare;
   std::unique_ptr<engine::Preparer> preparer;
   EngineInfo info;
+  engine::MemoryBudget::Reservation caches;
   EngineOptions options;
   Logger logger;
   std::vector<std::shared_ptr<const backend::Choices>> choices;  // one a backend that has any
@@ -92,6 +97,7 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
   preparer = std::make_unique<engine::Preparer>(files, prepare);
   piece = std::min(std::max<std::size_t>(kPiece, static_cast<std::size_t>(given.max_batch)), given.max_queue);
   auto& shared = context.impl();
+  reserve_caches(shared);
   workers = std::make_unique<engine::Workers>(
       replicas(), [this, of = &shared](int i, int sharing) { return make_replica(*of, i, sharing); });
   engine::SchedulerLimits limits{given.max_queue, static_cast<std::size_t>(shared.options.decode_threads),
@@ -100,7 +106,7 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
     limits.prepare_ahead += 2 * static_cast<std::size_t>(workers->replica(i).max_batch());
   }
   scheduler =
-      std::make_unique<engine::Scheduler>(*preparer, shared.decode, limits, given.caches, options.observer.get());
+      std::make_unique<engine::Scheduler>(*preparer, shared.decode, limits, options.caches, options.observer.get());
   describe(given);
   // A replica that replaces another goes where that was: "automatic" could mean the processor once a GPU has failed,
   // and callers may have vectors in the GPU's memory.
@@ -150,7 +156,8 @@ std::unique_ptr<engine::Replica> Engine::Impl::make_replica(Context::Impl& conte
   limits.most = left / static_cast<std::size_t>(sharing);
   const backend::Memory device = first.memory();
   if (device.total > 0 && options.max_batch == 0) {
-    limits.most = std::min(limits.most, device.free / 10 * 8 / static_cast<std::size_t>(std::min(sharing, here - place)));
+    limits.most =
+        std::min(limits.most, device.free / 10 * 8 / static_cast<std::size_t>(std::min(sharing, here - place)));
   }
   limits.max_batch = options.max_batch, limits.helpers = &context.decode;
   auto replica = std::make_unique<engine::Replica>(std::move(backends), std::move(model), limits, context.memory);
@@ -160,6 +167,23 @@ std::unique_ptr<engine::Replica> Engine::Impl::make_replica(Context::Impl& conte
   }
   if (options.measure_seconds > 0) plan_batches(*replica);
   return replica;
+}
+
+void Engine::Impl::reserve_caches(Context::Impl& context) {
+  const auto& c = files.config;
+  const auto dim = static_cast<std::size_t>(std::max({c.embed_dim, c.vision.width, c.text.width}));
+  const auto side = static_cast<std::size_t>(c.vision.image_size);
+  const std::size_t wanted = engine::Caches::bytes(options.caches, dim, side);
+  if (wanted == 0) return;
+  if (context.memory.allowed() > 0) {
+    // What is remembered only saves work; a model has to fit.
+    options.caches = engine::Caches::within(options.caches, dim, side, context.memory.left() / kCachesPart);
+    if (const std::size_t left = engine::Caches::bytes(options.caches, dim, side); left < wanted) {
+      logger.log(LogLevel::warning, cat("caches take ", left, " bytes, not ", wanted, ": memory is limited to ",
+                                        context.memory.allowed()));
+    }
+  }
+  caches = context.memory.reserve(engine::Caches::bytes(options.caches, dim, side), "caches");
 }
 
 void Engine::Impl::plan_batches(engine::Replica& replica) const {

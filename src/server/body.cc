@@ -148,6 +148,19 @@ std::int64_t integer_of(element value, const std::string& param, std::int64_t le
   return number;
 }
 
+/// Takes "priority" and "timeout", and leaves other fields alone.
+void take_wish(std::string_view key, element value, Wishes& wishes) {
+  if (key == "priority") {
+    std::string_view name;
+    if (value.get(name)) wrong("priority", cat("\"priority\" must be a string, not ", kind_of(value)));
+    wishes.high = is_high(name, "priority");
+  } else if (key == "timeout") {
+    double seconds = 0;
+    if (value.get(seconds)) seconds = 0;
+    wishes.timeout = checked_timeout(seconds, "timeout");
+  }
+}
+
 std::vector<std::int32_t> ids_of(array list, const std::string& what) {
   std::vector<std::int32_t> ids;
   for (element value : list) {
@@ -387,6 +400,8 @@ EmbeddingsBody parse_embeddings(const std::string& json, const BodyLimits& limit
       body.dimensions = static_cast<int>(integer_of(value, "dimensions", 1, 1 << 20));
     } else if (key == "user") {
       string_of(value, "\"user\"", "user");
+    } else {
+      take_wish(key, value, body.wishes);
     }
   });
   if (!given) wrong("input", "\"input\" is missing: a text, a picture as a data URI, or a list of them");
@@ -418,6 +433,8 @@ ClassifyBody parse_classify(const std::string& json, const BodyLimits& limits) {
       body.top = static_cast<std::size_t>(integer_of(value, "top", 0, 1 << 24));
     } else if (key == "model") {
       body.model = string_of(value, "\"model\"", "model");
+    } else {
+      take_wish(key, value, body.wishes);
     }
   });
   if (one && many) wrong("images", "give either \"image\" or \"images\"");
@@ -438,6 +455,8 @@ SearchBody parse_search(const std::string& json, const BodyLimits& limits) {
       body.top = static_cast<std::size_t>(integer_of(value, "top", 1, 1000));
     } else if (key == "model") {
       body.model = string_of(value, "\"model\"", "model");
+    } else {
+      take_wish(key, value, body.wishes);
     }
   });
   if (text == body.image.has_value()) wrong("text", "give either \"text\" or \"image\" to search for");

@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "server/wishes.h"
 #include "tandem/engine.h"
 
 namespace tandem::server {
@@ -34,6 +35,7 @@ using Input = std::variant<std::string, std::vector<std::int32_t>, EncodedImage>
 /// POST /v1/embeddings (OpenAI's shape and its image dialects).
 struct EmbeddingsBody {
   std::string model;  ///< empty: not named
+  Wishes wishes;
   std::vector<Input> inputs;
   bool base64 = false;
   int dimensions = 0;  ///< 0: all
@@ -45,6 +47,7 @@ using Picture = std::variant<EncodedImage, ItemError>;
 /// POST /classify.
 struct ClassifyBody {
   std::string model;
+  Wishes wishes;
   std::vector<Picture> images;                        ///< at least one; a picture alone in its request is no error
   std::optional<std::vector<std::string>> labels;     ///< absent: the server's default labels
   std::optional<std::vector<std::string>> templates;  ///< absent: the server's default templates
@@ -54,6 +57,7 @@ struct ClassifyBody {
 /// POST /search: exactly one of text and image.
 struct SearchBody {
   std::string model;
+  Wishes wishes;
   std::string text;
   std::optional<EncodedImage> image;
   std::size_t top = 12;

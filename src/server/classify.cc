@@ -112,6 +112,7 @@ ClassifyBody parse(const Call& call, const BodyLimits& limits) {
 
 void post_classify(Service& service, const CallPtr& call, const Reply& reply) {
   ClassifyBody body = take_body(service, *call, [&](const BodyLimits& limits) { return parse(*call, limits); });
+  call->wishes.take(body.wishes);
   service.require_model(body.model);
   const Defaults& defaults = service.defaults();
   const bool named = body.labels.has_value();

@@ -82,6 +82,7 @@ Answer embeddings_answer(Response response, std::span<const Place> places, bool 
 void post_embeddings(Service& service, const CallPtr& call, const Reply& reply) {
   EmbeddingsBody body =
       take_body(service, *call, [&](const BodyLimits& limits) { return parse_embeddings(call->body, limits); });
+  call->wishes.take(body.wishes);
   service.require_model(body.model);
   if (body.dimensions > service.info().embed_dim) {
     throw FieldError(
@@ -113,7 +114,8 @@ void post_embeddings(Service& service, const CallPtr& call, const Reply& reply) 
       [reply, places = std::move(places), base64 = body.base64, dimensions = static_cast<std::size_t>(body.dimensions),
        model = service.model_name()](Response response) {
         reply(embeddings_answer(std::move(response), places, base64, dimensions, model));
-      });
+      },
+      true);
 }
 
 }  // namespace tandem::server

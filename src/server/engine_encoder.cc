@@ -12,6 +12,8 @@ class EngineEncoder final : public Encoder {
   void submit(Request request, OnDone on_done) override { engine_.submit(std::move(request), std::move(on_done)); }
   std::size_t queued() const override { return engine_.queued(); }
   EngineHealth health() const override { return engine_.health(); }
+  CacheStats cache_stats() const override { return engine_.cache_stats(); }
+  void clear_caches() override { engine_.clear_caches(); }
 
  private:
   Context context_;

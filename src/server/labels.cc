@@ -49,6 +49,12 @@ std::size_t LabelCache::hits() const {
   return hits_;
 }
 
+void LabelCache::clear() {
+  const std::lock_guard lock(mutex_);
+  entries_.clear(), found_.clear();
+  bytes_ = 0;
+}
+
 void LabelCache::get(const std::vector<std::string>& labels, const std::vector<std::string>& templates,
                      CancelFlag cancel, OnLabels on_labels) {
   std::string key = key_of(labels, templates);

@@ -33,6 +33,9 @@ class LabelCache : public std::enable_shared_from_this<LabelCache> {
   void get(const std::vector<std::string>& labels, const std::vector<std::string>& templates, CancelFlag cancel,
            OnLabels on_labels);
 
+  /// Forgets the sets that nobody uses just now.
+  void clear();
+
   /// Sets computed and sets found, since the start.
   std::size_t misses() const;
   std::size_t hits() const;

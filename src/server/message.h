@@ -11,6 +11,7 @@
 
 #include "server/facts.h"
 #include "server/memory.h"
+#include "server/wishes.h"
 #include "tandem/engine.h"
 
 namespace tandem::server {
@@ -25,6 +26,8 @@ struct Call {
   std::string content_type, if_none_match, fetch_site;
   std::string body;  ///< spare capacity behind it, so that the JSON parser may read past its end
   std::chrono::steady_clock::time_point deadline;
+  std::string priority, timeout;  ///< the headers X-Priority and X-Timeout, as they came
+  Wishes wishes;
   CancelFlag cancel = std::make_shared<std::atomic<bool>>(false);  ///< set when the client has gone
   Facts facts;
   Reservation memory;  ///< for the body and what is made of it, then for the answer until it is written

@@ -17,6 +17,9 @@ constexpr Route kRoutes[] = {
     {"GET", "/labels", get_labels},
     {"GET", "/gallery", get_gallery},
     {"GET", "/gallery/*", get_picture, true},
+    // What it remembers.
+    {"POST", "/cache/clear", post_cache_clear},
+    {"POST", "/clear_cache", post_cache_clear},
     // How it is.
     {"GET", "/health", get_health},
     {"GET", "/ready", get_ready},
@@ -107,6 +110,7 @@ std::optional<Answer> refuse_early(const Service& service, const Call& call) {
 void dispatch(Service& service, const CallPtr& call, const Reply& reply) noexcept {
   try {
     if (std::optional<Answer> refusal = refuse_early(service, *call)) return reply(std::move(*refusal));
+    call->wishes = wishes_of(call->priority, call->timeout);
     std::optional<Answer> none;
     const Route& route = *find(*call, none);
     if (!route.on_pool && call->body.size() <= kInlineBytes) return run(route, service, call, reply);

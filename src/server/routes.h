@@ -45,6 +45,8 @@ auto take_body(const Service& service, Call& call, Parse parse) {
   return made;
 }
 
+// cache.cc
+void post_cache_clear(Service&, const CallPtr&, const Reply&);
 // embeddings.cc
 void post_embeddings(Service&, const CallPtr&, const Reply&);
 // classify.cc

@@ -56,6 +56,7 @@ std::size_t number_of(const Call& call, const char* name, std::size_t otherwise)
 void post_search(Service& service, const CallPtr& call, const Reply& reply) {
   SearchBody body =
       take_body(service, *call, [&](const BodyLimits& limits) { return parse_search(call->body, limits); });
+  call->wishes.take(body.wishes);
   service.require_model(body.model);
   const std::shared_ptr<Gallery> gallery = gallery_of(service);
   Request request;

@@ -61,6 +61,9 @@ class Encoder {
   virtual std::size_t queued() const = 0;
   /// What is left of its replicas; one that works where that is not known.
   virtual EngineHealth health() const { return {1, 1, 0, {}}; }
+  /// What it remembers; nothing where it does not.
+  virtual CacheStats cache_stats() const { return {}; }
+  virtual void clear_caches() {}
 };
 
 /// Makes the Encoder, on a thread of its own; throws Error when it cannot.

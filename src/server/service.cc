@@ -18,6 +18,7 @@ constexpr std::size_t kLabelBytes = std::size_t{64} << 20;
 constexpr std::size_t kMaxWaiting = 4096;    // large requests waiting for a worker: their bytes are limited elsewhere
 constexpr std::size_t kGalleryPortion = 16;  // small, so that a user's request waits for little of it
 constexpr int kFailuresOfTheSick = 3;
+constexpr std::size_t kQuickItems = 8;  // whose answer is written in less time than a thread wakes up
 // No answer and no movement in the queue for so long: the slowest batch known (ViT-bigG on two cores) takes less.
 constexpr auto kStall = std::chrono::seconds(300);
 constexpr auto kProbe = std::chrono::seconds(2);
@@ -215,7 +216,7 @@ std::optional<Response> Service::ask(Request request) {
   return std::nullopt;
 }
 
-void Service::hand_over(Request request, OnDone on_done) {
+void Service::hand_over(Request request, OnDone on_done, bool quick) {
   std::shared_ptr<Encoder> encoder;
   std::list<UnderWay>::iterator at;
   {
@@ -226,9 +227,16 @@ void Service::hand_over(Request request, OnDone on_done) {
     at = under_way_.insert(under_way_.end(), UnderWay{request.cancel});
   }
   try {
-    // Called on an engine thread, which must not wait: the answer is written on the pool.
+    // Called on an engine thread, which must not wait: the answer is written on the pool. Where nothing was left to
+    // compute it is called inside submit(), and the way over the pool would cost more than the answer.
+    const auto inside = quick ? std::make_shared<std::thread::id>(std::this_thread::get_id()) : nullptr;
     encoder->submit(std::move(request),
-                    [this, at, on_done = std::move(on_done)](std::variant<Response, ItemError> result) {
+                    [this, at, inside, on_done = std::move(on_done)](std::variant<Response, ItemError> result) {
+                      if (inside && *inside == std::this_thread::get_id()) {
+                        note(result, at);
+                        const auto keep = on_done;
+                        return keep(std::move(result));
+                      }
                       auto shared = std::make_shared<std::variant<Response, ItemError>>(std::move(result));
                       pool_.post([this, at, on_done, shared] {
                         // Noted before it is handed on: whoever waits for the answer may end the server next.
@@ -260,29 +268,49 @@ void Service::note(const std::variant<Response, ItemError>& result, std::list<Un
   changed_.notify_all();
 }
 
-void Service::submit(const CallPtr& call, Request request, const Reply& reply, std::function<void(Response)> on_done) {
+CacheStats Service::cache_stats() const {
+  const std::lock_guard lock(mutex_);
+  return encoder_ ? encoder_->cache_stats() : CacheStats{};
+}
+
+void Service::clear_caches() {
+  labels_->clear();
+  const std::lock_guard lock(mutex_);
+  if (encoder_) encoder_->clear_caches();
+}
+
+void Service::submit(const CallPtr& call, Request request, const Reply& reply, std::function<void(Response)> on_done,
+                     bool quick) {
+  quick = quick && request.images.size() + request.texts.size() <= kQuickItems;
   request.deadline = call->deadline;
+  if (call->wishes.timeout) {
+    request.deadline =
+        std::min(call->deadline,
+                 Clock::now() + std::chrono::microseconds(static_cast<std::int64_t>(*call->wishes.timeout * 1e6)));
+  }
+  if (call->wishes.high) request.priority = *call->wishes.high ? Priority::high : Priority::normal;
   request.cancel = call->cancel;
   call->facts.images += static_cast<std::uint32_t>(request.images.size());
   call->facts.texts += static_cast<std::uint32_t>(request.texts.size());
   // The call goes along: its memory is counted for as long as any of its work is there.
-  hand_over(std::move(request),
-            [this, call, reply, on_done = std::move(on_done)](std::variant<Response, ItemError> result) {
-              try {
-                if (auto* error = std::get_if<ItemError>(&result)) {
-                  if (error->code == Code::cancelled && *stopping_)
-                    throw Error(Code::unavailable, "the server is stopping");
-                  throw Error(error->code, error->message);
-                }
-                Response& response = std::get<Response>(result);
-                call->facts.queue_seconds = response.queue_seconds;
-                call->facts.prepare_seconds = response.prepare_seconds;
-                call->facts.compute_seconds = response.compute_seconds;
-                on_done(std::move(response));
-              } catch (...) {
-                reply(answer_to_current_exception());
-              }
-            });
+  hand_over(
+      std::move(request),
+      [this, call, reply, on_done = std::move(on_done)](std::variant<Response, ItemError> result) {
+        try {
+          if (auto* error = std::get_if<ItemError>(&result)) {
+            if (error->code == Code::cancelled && *stopping_) throw Error(Code::unavailable, "the server is stopping");
+            throw Error(error->code, error->message);
+          }
+          Response& response = std::get<Response>(result);
+          call->facts.queue_seconds = response.queue_seconds;
+          call->facts.prepare_seconds = response.prepare_seconds;
+          call->facts.compute_seconds = response.compute_seconds;
+          on_done(std::move(response));
+        } catch (...) {
+          reply(answer_to_current_exception());
+        }
+      },
+      quick);
 }
 
 void Service::watch() {

@@ -79,9 +79,16 @@ class Service {
   /// May be null: there is none.
   std::shared_ptr<Gallery> gallery() const;
 
-  /// Hands a request of a call to the engine, with the call's deadline and cancellation. on_done runs on a worker
-  /// thread; what it throws is answered. Throws overloaded, unavailable, ….
-  void submit(const CallPtr& call, Request request, const Reply& reply, std::function<void(Response)> on_done);
+  /// Hands a request of a call to the engine, with the call's priority, deadline and cancellation. on_done runs on a
+  /// worker thread; where it is said to be quick, inside the call if the items are few and were known already. What it
+  /// throws is answered. Throws overloaded, unavailable, ….
+  void submit(const CallPtr& call, Request request, const Reply& reply, std::function<void(Response)> on_done,
+              bool quick = false);
+
+  /// What the engine remembers; zeros until it is loaded.
+  CacheStats cache_stats() const;
+  /// Forgets what was computed for earlier requests: the engine's caches, and sets of labels.
+  void clear_caches();
 
   /// Items in the engine's queue.
   std::size_t queued() const;
@@ -98,8 +105,9 @@ class Service {
   void find_gallery();
   void fill_gallery();
   void watch();
-  /// submit() for every purpose: keeps account of what is under way and of failures. on_done runs on the pool.
-  void hand_over(Request request, OnDone on_done);
+  /// submit() for every purpose: keeps account of what is under way and of failures. on_done runs on the pool, or,
+  /// where it is said to be quick and everything was known already, inside the call.
+  void hand_over(Request request, OnDone on_done, bool quick = false);
   /// hand_over() and wait, again when the queue is full; for the loader's own work. Null when the server stops.
   std::optional<Response> ask(Request request);
   void note(const std::variant<Response, ItemError>& result, std::list<UnderWay>::iterator at);
