@@ -13,6 +13,7 @@
 #include "engine/measure.h"
 #include "engine/scheduler.h"
 #include "engine/serving.h"
+#include "engine/ticker.h"
 #include "engine/workers.h"
 
 namespace tandem {
@@ -21,6 +22,7 @@ namespace {
 /// Requests of the blocking calls are cut into pieces, so that a large one neither fills the queue nor is refused.
 constexpr std::size_t kPiece = 256;
 constexpr int kMostReplicas = 1024;
+constexpr std::chrono::milliseconds kTick{100};
 /// Caches have at most this part of a limited memory.
 constexpr std::size_t kCachesPart = 8;
 /// Tensors prepared at once while loading: each stands in memory twice.
@@ -76,6 +78,7 @@ struct Engine::Impl {
   std::unique_ptr<engine::Scheduler> scheduler;  // outlives the threads that take from it
   std::unique_ptr<engine::Workers> workers;
   std::atomic<int> awake = 0;  ///< callers that wait without sleeping
+  std::optional<engine::Ticker> ticker;
 };
 
 Engine::Impl::Impl(Context& context, const EngineOptions& given)
@@ -116,11 +119,12 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
   work.serve = [this](engine::Replica& replica) {
     return engine::serve(replica, *scheduler, logger, options.observer.get());
   };
-  work.meanwhile = [this] { scheduler->drop_abandoned(); };
   work.none_left = [this](const ItemError& why) { scheduler->stop(why); };
   work.pauses = shared.replace_after;
   work.logger = logger;
   workers->start(std::move(work));
+  // Who waits behind a long pass, or for a replica that is being replaced, hears in time that it was too long.
+  ticker.emplace("the thread that answers those who waited too long", kTick, [this] { scheduler->drop_abandoned(); });
 }
 
 Engine::Impl::~Impl() {

@@ -6,42 +6,6 @@
 #include "base/thread_pool.h"
 
 namespace tandem::engine {
-namespace {
-
-constexpr std::chrono::milliseconds kTick{100};
-
-/// Calls a function again and again on a thread of its own for as long as it lives.
-class Ticker {
- public:
-  explicit Ticker(const std::function<void()>& body) {
-    try {
-      thread_ = start_thread("the thread that answers while a replica is replaced", [this, &body] {
-        std::unique_lock lock(mutex_);
-        while (!changed_.wait_for(lock, kTick, [this] { return over_; })) body();
-      });
-    } catch (const Error&) {  // without it, whoever's deadline passes hears of it later
-    }
-  }
-  ~Ticker() {
-    {
-      const std::lock_guard lock(mutex_);
-      over_ = true;
-    }
-    changed_.notify_all();
-    if (thread_.joinable()) thread_.join();
-  }
-  Ticker(const Ticker&) = delete;
-  Ticker& operator=(const Ticker&) = delete;
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool over_ = false;
-  std::thread thread_;
-};
-
-}  // namespace
-
 Workers::Workers(int count, Make make) : make_(std::move(make)), replicas_(static_cast<std::size_t>(count)) {
   health_.replicas = health_.working = count;
   try {
@@ -121,18 +85,15 @@ std::unique_ptr<Replica> Workers::replace(int index, const Work& work, ItemError
                                        " are left: ", why.message));
   const std::string first = why.message;
   std::unique_ptr<Replica> fresh;
-  {
-    const Ticker ticker(work.meanwhile);
-    while (fresh == nullptr && tries < work.pauses.size()) {
-      if (!pause(work.pauses[tries++])) return nullptr;
-      try {
-        fresh = make_(index, health().replacing);
-      } catch (const std::exception& error) {
-        why = to_item_error(error);
-        note([&] { health_.reason = cat(first, "; it could not be replaced yet: ", why.message); });
-        work.logger.log(LogLevel::warning, cat("a replica could not be replaced, try ", tries, " of ",
-                                               work.pauses.size(), ": ", why.message));
-      }
+  while (fresh == nullptr && tries < work.pauses.size()) {
+    if (!pause(work.pauses[tries++])) return nullptr;
+    try {
+      fresh = make_(index, health().replacing);
+    } catch (const std::exception& error) {
+      why = to_item_error(error);
+      note([&] { health_.reason = cat(first, "; it could not be replaced yet: ", why.message); });
+      work.logger.log(LogLevel::warning, cat("a replica could not be replaced, try ", tries, " of ", work.pauses.size(),
+                                             ": ", why.message));
     }
   }
   if (fresh != nullptr) {

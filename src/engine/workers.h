@@ -24,8 +24,6 @@ class Workers {
   struct Work {
     /// Computes until there is no more work, or until the replica's device has failed: then why.
     std::function<std::optional<ItemError>(Replica&)> serve;
-    /// Called a few times a second while a replica is being replaced, on a thread of its own.
-    std::function<void()> meanwhile;
     /// The last replica has failed and cannot be replaced.
     std::function<void(const ItemError&)> none_left;
     /// How long to wait before each try to replace a replica; no more tries than these without a batch computed between

@@ -49,6 +49,14 @@ bool failed_altogether(const std::variant<Response, ItemError>& result, std::str
   return any;
 }
 
+/// The name that a model was loaded by; of a path its last part.
+std::string listed_name(const std::string& name) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(name, error)) return name;
+  const auto path = std::filesystem::absolute(name, error).lexically_normal();
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
+
 }  // namespace
 
 const char* to_string(State state) noexcept {
@@ -65,6 +73,7 @@ Service::Service(const ServerOptions& options, EncoderFactory factory)
     : operation_(options.operation),
       options_(observed(options, operation_.shared_telemetry())),
       factory_(std::move(factory)),
+      model_name_(listed_name(options.engine.model)),
       memory_(options.max_buffered_bytes),
       pool_(std::max(1, options.worker_threads), kMaxWaiting) {
   labels_ = std::make_shared<LabelCache>(
@@ -428,16 +437,8 @@ void Service::require_ready() const {
   if (!sick.empty()) throw Error(Code::unavailable, sick);
 }
 
-std::string Service::model_name() const {
-  const std::string& name = options_.engine.model;
-  std::error_code error;
-  if (!std::filesystem::is_directory(name, error)) return name;
-  const auto path = std::filesystem::absolute(name, error).lexically_normal();
-  return (path.has_filename() ? path : path.parent_path()).filename().string();
-}
-
 void Service::require_model(const std::string& name) const {
-  const std::string served = model_name();
+  const std::string& served = model_name();
   if (name.empty() || name == served || name == options_.engine.model || name == "default") return;
   throw FieldError(Code::not_found,
                    cat("model \"", name.substr(0, 200), "\" is not served here; served: \"", served, "\""), "model");

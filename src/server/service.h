@@ -62,7 +62,7 @@ class Service {
   /// Throws not_found when a request names another model than the one that is served.
   void require_model(const std::string& name) const;
   /// The name under which the model is listed: the name it was loaded by, a path's last part only.
-  std::string model_name() const;
+  const std::string& model_name() const noexcept { return model_name_; }
 
   /// Seconds since 1970 when the service was made.
   std::int64_t started_at() const noexcept { return started_at_; }
@@ -116,6 +116,7 @@ class Service {
   Operation operation_;
   const ServerOptions options_;  ///< with operation_'s telemetry as the engine's observer
   const EncoderFactory factory_;
+  const std::string model_name_;
   const std::int64_t started_at_ =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   MemoryLimit memory_;

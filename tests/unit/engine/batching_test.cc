@@ -153,6 +153,22 @@ TEST_F(Batching, PlacesInABatchAreForThoseWhoAreStillThere) {
   EXPECT_EQ(four, gates_.largest_pass()) << "all four places were for the last";
 }
 
+TEST_F(Batching, ADeadlineBehindALongPassIsToldInTime) {
+  Engine engine(context_, options(4));
+  close_all();
+  auto first = ask(engine, images(0, 1));
+  ASSERT_TRUE(gates_.under_way(true, 1));
+  Request r = images(1, 1);
+  r.deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(30);
+  auto late = ask(engine, std::move(r));
+  ASSERT_TRUE(arrives(late));
+  EXPECT_EQ(error_of(late).code, Code::deadline_exceeded);
+  EXPECT_TRUE(waits(first));
+  EXPECT_EQ(engine.queued(), 1U);
+  open_all();
+  expect_right(first.get());
+}
+
 TEST_F(Batching, APassWaitsForThoseWhoAreExpectedAndNobodyElseWaits) {
   EngineOptions o = options(8);
   o.max_delay = std::chrono::hours(1);

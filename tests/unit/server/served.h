@@ -33,7 +33,7 @@ struct Control {
   EngineHealth health{1, 1, 0, {}};
   std::deque<std::pair<Request, OnDone>> held;
   std::size_t seen = 0;
-  std::atomic<int> cancelled{0};
+  std::atomic<int> cancelled{0}, cleared{0};
 
   static std::variant<Response, ItemError> answer(const Request& request) {
     if (request.cancel && *request.cancel) return ItemError{Code::cancelled, "withdrawn"};
@@ -91,6 +91,12 @@ class FakeEncoder final : public Encoder {
     const std::lock_guard lock(control_->mutex);
     return control_->health;
   }
+  CacheStats cache_stats() const override {
+    CacheStats stats;
+    stats.texts = {5, 7, 0, 2, 0};
+    return stats;
+  }
+  void clear_caches() override { ++control_->cleared; }
   void submit(Request request, OnDone on_done) override {
     std::optional<ItemError> fail;
     {

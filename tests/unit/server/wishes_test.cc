@@ -1,0 +1,94 @@
+// Priority, deadline and what is remembered, as clients ask for them.
+#include "unit/server/served.h"
+
+namespace tandem::server {
+namespace {
+
+class WishesTest : public ServerTest {
+ protected:
+  /// What the engine is given for a request.
+  Request given(const std::string& body, const std::string& headers = "", const std::string& path = "/v1/embeddings") {
+    {
+      const std::lock_guard lock(control->mutex);
+      control->hold = true;
+    }
+    const Client client(server->port());
+    client.send("POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + headers +
+                "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
+    EXPECT_TRUE(control->wait_until_held(1));
+    Request request;
+    {
+      const std::lock_guard lock(control->mutex);
+      if (!control->held.empty()) request = control->held.front().first;
+    }
+    control->release();
+    return request;
+  }
+  static double seconds_left(const Request& request) {
+    return std::chrono::duration<double>(request.deadline.value() - std::chrono::steady_clock::now()).count();
+  }
+};
+
+TEST_F(WishesTest, AHeaderOrAFieldSaysHowSoon) {
+  start_ready();
+  Request plain = given(kText);
+  EXPECT_EQ(plain.priority, Priority::normal);
+  EXPECT_GT(seconds_left(plain), 100);
+
+  Request header = given(kText, "X-Priority: high\r\nX-Timeout: 2.5\r\n");
+  EXPECT_EQ(header.priority, Priority::high);
+  EXPECT_LT(seconds_left(header), 2.5);
+
+  Request field = given(R"({"input":"x","priority":"normal","timeout":50})", "X-Priority: high\r\nX-Timeout: 2.5\r\n");
+  EXPECT_EQ(field.priority, Priority::normal);
+  EXPECT_LT(seconds_left(field), 50);
+  EXPECT_GT(seconds_left(field), 40);
+
+  Request alias = given(R"({"input":"x","priority":"high"})", "", "/embeddings");
+  EXPECT_EQ(alias.priority, Priority::high);
+  EXPECT_LE(seconds_left(given(R"({"input":"x","timeout":80000})")), options.request_seconds)
+      << "the server's own stays";
+}
+
+TEST_F(WishesTest, AWrongWishIsNamed) {
+  start_ready();
+  Client client(server->port());
+  const auto param = [&](const Got& got) {
+    EXPECT_EQ(got.status, 400) << got.body;
+    return got.parsed()["error"]["param"].get<std::string>();
+  };
+  EXPECT_EQ(param(client.post("/v1/embeddings", kText, "X-Priority: urgent\r\n")), "X-Priority");
+  for (const char* wrong : {"0", "-1", "nan", "inf", "1e9", "soon", "1x"}) {
+    EXPECT_EQ(param(client.post("/v1/embeddings", kText, std::string("X-Timeout: ") + wrong + "\r\n")), "X-Timeout");
+  }
+  EXPECT_EQ(param(client.post("/v1/embeddings", R"({"input":"x","priority":7})")), "priority");
+  EXPECT_EQ(param(client.post("/v1/embeddings", R"({"input":"x","timeout":"1"})")), "timeout");
+  EXPECT_EQ(param(client.post("/v1/embeddings", R"({"input":"x","timeout":0})")), "timeout");
+  EXPECT_EQ(client.post("/v1/embeddings", R"({"input":"x","timeout":null})").status, 200);
+}
+
+TEST_F(WishesTest, WhatIsRememberedIsForgottenWhenAsked) {
+  start_ready();
+  Client client(server->port());
+  for (const char* path : {"/cache/clear", "/clear_cache"}) {
+    const Got got = client.post(path, "");
+    ASSERT_EQ(got.status, 200) << got.body;
+    EXPECT_EQ(got.parsed()["cleared"]["texts"], json::parse(R"({"entries":2,"hits":5,"misses":7})"));
+  }
+  EXPECT_EQ(control->cleared, 2);
+  EXPECT_EQ(client.get("/cache/clear").status, 405);
+  // Sets of labels as well: they are asked for again.
+  const std::string classify = R"({"image":"Zm9v","labels":["a","b"]})";
+  const auto asked = [&] {
+    const std::size_t before = control->seen;
+    EXPECT_EQ(client.post("/classify", classify).status, 200);
+    return control->seen - before;
+  };
+  EXPECT_EQ(asked(), 2U);
+  EXPECT_EQ(asked(), 1U);
+  client.post("/cache/clear", "");
+  EXPECT_EQ(asked(), 2U);
+}
+
+}  // namespace
+}  // namespace tandem::server
