@@ -20,7 +20,7 @@ def test_equal_inputs_are_remembered_until_it_is_told_to_forget():
         assert server.embed(inputs) == first
         before = cleared(server)
         assert before["texts"]["hits"] >= 4 and before["texts"]["entries"] >= 2
-        assert before["images"]["hits"] == 4 and before["images"]["entries"] == 2
+        assert before["images"]["hits"] == 4 and before["images"]["entries"] >= 2  # the demo's gallery as well
         assert cleared(server)["texts"]["entries"] == 0
         assert [server.embed(one)[0] for one in inputs] == first
         assert server.post("/clear_cache", b"").status == 200
