@@ -33,6 +33,9 @@ struct EncodedImage {
 struct HostPixels {
   std::shared_ptr<const std::vector<std::uint8_t>> pixels;
   int width = 0, height = 0;
+  /// Instead of `pixels`: width x height x 3 bytes inside memory that this keeps alive, such as a buffer that holds
+  /// many pictures.
+  std::shared_ptr<const std::uint8_t> shared = {};
 };
 
 /// Fitted pixels in the memory of the Engine's own device: input_size x input_size x 3, one byte a channel. They are
@@ -62,8 +65,9 @@ struct ItemError {
 struct Embedding {
   std::vector<float> values;
   std::optional<ItemError> error;
-  bool truncated = false;  ///< a text was longer than the model's context
-  int tokens = 0;          ///< of a text, with start and end and after truncation; 0 for an image
+  bool truncated = false;     ///< a text was longer than the model's context
+  int tokens = 0;             ///< of a text, with start and end and after truncation; 0 for an image
+  int width = 0, height = 0;  ///< of a picture as it was given, upright; 0 for a text
 };
 
 struct EmbedOptions {

@@ -68,10 +68,18 @@ std::optional<Flight::Key> Caches::key_of(const Item& item) const {
     return key;
   }
   if (const auto* pixels = std::get_if<HostPixels>(&image)) {
-    if (!pixels->pixels || pixels->width <= 0 || pixels->height <= 0) return std::nullopt;
-    // The height follows from the length, or the picture is refused.
+    if (pixels->width <= 0 || pixels->height <= 0) return std::nullopt;
     const auto tag = (static_cast<std::uint64_t>(pixels->width) << 32) | static_cast<std::uint32_t>(pixels->height);
-    key.input = hasher_.hash(std::as_bytes(std::span(*pixels->pixels)), tag << 2 | 3);
+    const std::size_t bytes = static_cast<std::size_t>(pixels->width) * static_cast<std::size_t>(pixels->height) * 3;
+    std::span<const std::uint8_t> given;
+    if (pixels->shared) {
+      given = {pixels->shared.get(), bytes};
+    } else if (pixels->pixels) {
+      given = *pixels->pixels;  // of another length it is refused, whatever it is called here
+    } else {
+      return std::nullopt;
+    }
+    key.input = hasher_.hash(std::as_bytes(given), tag << 2 | 3);
     return key;
   }
   return std::nullopt;
@@ -110,17 +118,19 @@ std::optional<Embedding> Caches::admit(Item& item) {
     return std::nullopt;
   }
   Embedding out;
-  out.values = *values;
+  out.values = values->values, out.width = values->width, out.height = values->height;
   out.truncated = item.prepared.truncated, out.tokens = static_cast<int>(item.prepared.ids.size());
   return out;
 }
 
-Caches::Pixels Caches::find_pixels(const Item& item) {
-  if (!item.flight || options_.pictures == 0) return nullptr;
+bool Caches::find_pixels(Item& item) {
+  if (!item.flight || options_.pictures == 0) return false;
   const std::lock_guard lock(mutex_);
   auto found = pixels_.get(item.flight->key.input);
   ++(found ? found_pixels_.hits : found_pixels_.misses);
-  return found ? *found : nullptr;
+  if (!found) return false;
+  item.prepared.shared_pixels = std::move(found->bytes), item.prepared.given = found->given;
+  return true;
 }
 
 void Caches::keep_pixels(Item& item) {
@@ -128,17 +138,18 @@ void Caches::keep_pixels(Item& item) {
   Prepared& prepared = item.prepared;
   if (prepared.device_pixels != nullptr) return;
   if (!prepared.shared_pixels) {
-    prepared.shared_pixels = std::make_shared<const std::vector<std::uint8_t>>(std::move(prepared.owned_pixels));
+    const auto own = std::make_shared<const std::vector<std::uint8_t>>(std::move(prepared.owned_pixels));
+    prepared.shared_pixels = std::shared_ptr<const std::uint8_t>(own, own->data());
   }
   const std::lock_guard lock(mutex_);
-  pixels_.put(item.flight->key.input, prepared.shared_pixels);
+  pixels_.put(item.flight->key.input, Pixels{prepared.shared_pixels, prepared.given});
 }
 
 std::vector<Claim> Caches::settle(Item& item, const Embedding& answer) {
   if (!item.flight) return {};
   Values values;
   if (!answer.error && !answer.values.empty() && vectors(item.image).bound() > 0) {
-    values = std::make_shared<const std::vector<float>>(answer.values);
+    values = std::make_shared<const Known>(Known{answer.values, answer.width, answer.height});
   }
   std::vector<Claim> followers;
   const std::lock_guard lock(mutex_);
@@ -148,7 +159,7 @@ std::vector<Claim> Caches::settle(Item& item, const Embedding& answer) {
   followers.swap(flight->followers);
   try {
     if (values) {
-      const std::size_t bytes = values->size() * sizeof(float) + kEntryBytes;
+      const std::size_t bytes = values->values.size() * sizeof(float) + kEntryBytes;
       vectors(item.image).put(vector_key(flight->key), std::move(values), item.image ? bytes : 1);
     }
   } catch (const std::bad_alloc&) {  // not remembered, but those who wait are answered

@@ -52,8 +52,8 @@ class Caches {
   /// has to be computed, or where it will be answered with an equal item: then its job is null.
   std::optional<Embedding> admit(Item& item);
 
-  /// The fitted pixels of an admitted picture; null: not there.
-  std::shared_ptr<const std::vector<std::uint8_t>> find_pixels(const Item& item);
+  /// Gives an admitted picture its fitted pixels; false: they are not there.
+  bool find_pixels(Item& item);
   /// Remembers them, and shares them with the item.
   void keep_pixels(Item& item);
 
@@ -73,8 +73,16 @@ class Caches {
   void clear();
 
  private:
-  using Pixels = std::shared_ptr<const std::vector<std::uint8_t>>;
-  using Values = std::shared_ptr<const std::vector<float>>;
+  /// Fitted pixels, and the size that the picture had before.
+  struct Pixels {
+    std::shared_ptr<const std::uint8_t> bytes;
+    image::Size given;
+  };
+  struct Known {
+    std::vector<float> values;
+    int width = 0, height = 0;  ///< as in Embedding
+  };
+  using Values = std::shared_ptr<const Known>;
   struct KeyHash {
     std::size_t operator()(const Flight::Key& key) const noexcept {
       return std::hash<Digest>()(key.input) ^ (std::size_t{key.options} * 0x9E3779B97F4A7C15U);

@@ -28,6 +28,7 @@ Embedding checked(std::span<const float> values, bool normalize, const Item& ite
   Embedding out;
   out.truncated = item.prepared.truncated;
   out.tokens = static_cast<int>(item.prepared.ids.size());
+  out.width = item.prepared.given.width, out.height = item.prepared.given.height;
   if (destination(item).values != nullptr) return out;
   double squares = 0;
   for (const float v : values) squares += static_cast<double>(v) * v;

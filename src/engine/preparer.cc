@@ -67,27 +67,30 @@ Prepared Preparer::prepare(const ImageInput& input) const {
   }
   const auto side = static_cast<std::size_t>(input_size());
   if (const auto* given = std::get_if<HostPixels>(&input)) {
-    const bool sane =
-        given->pixels != nullptr && given->width > 0 && given->height > 0 &&
-        given->pixels->size() == static_cast<std::size_t>(given->width) * static_cast<std::size_t>(given->height) * 3;
-    if (!sane) {
-      throw Error(Code::invalid_argument,
-                  cat("pixels of a ", given->width, " x ", given->height,
-                      " picture must be width x height x 3 bytes, got ", given->pixels ? given->pixels->size() : 0));
+    const std::size_t bytes =
+        static_cast<std::size_t>(std::max(given->width, 0)) * static_cast<std::size_t>(std::max(given->height, 0)) * 3;
+    const std::size_t there = given->shared ? bytes : given->pixels ? given->pixels->size() : 0;
+    if (bytes == 0 || there != bytes) {
+      throw Error(Code::invalid_argument, cat("pixels of a ", given->width, " x ", given->height,
+                                              " picture must be width x height x 3 bytes, got ", there));
     }
+    std::shared_ptr<const std::uint8_t> pixels = given->shared;
+    if (!pixels) pixels = std::shared_ptr<const std::uint8_t>(given->pixels, given->pixels->data());
+    out.given = {given->width, given->height};
     if (is_cheap(input)) {
-      out.shared_pixels = given->pixels;
+      out.shared_pixels = std::move(pixels);
       return out;
     }
     out.owned_pixels.resize(side * side * 3);
-    const image::HostPixels pixels(given->pixels->data(), given->width, given->height, std::int64_t{3} * given->width);
-    out.fit_seconds = decoder_->decode(pixels, decode_, fit_, out.owned_pixels);
+    const image::HostPixels view(pixels.get(), given->width, given->height, std::int64_t{3} * given->width);
+    out.fit_seconds = decoder_->decode(view, decode_, fit_, out.owned_pixels).fit_seconds;
     return out;
   }
   const auto& encoded = std::get<EncodedImage>(input);
   if (!encoded.bytes) throw Error(Code::invalid_argument, "the picture has no bytes");
   out.owned_pixels.resize(side * side * 3);
-  out.fit_seconds = decoder_->decode(image::EncodedImage{*encoded.bytes}, decode_, fit_, out.owned_pixels);
+  const image::Decoded decoded = decoder_->decode(image::EncodedImage{*encoded.bytes}, decode_, fit_, out.owned_pixels);
+  out.given = decoded.given, out.fit_seconds = decoded.fit_seconds;
   return out;
 }
 

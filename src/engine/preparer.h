@@ -23,12 +23,13 @@ struct PrepareOptions {
 /// An item's input for a tower: pixels u8 [S, S, 3] (own, the caller's, or on the device), or ids.
 struct Prepared {
   std::vector<std::uint8_t> owned_pixels;
-  std::shared_ptr<const std::vector<std::uint8_t>> shared_pixels;
+  std::shared_ptr<const std::uint8_t> shared_pixels;
   const std::byte* device_pixels = nullptr;
   std::vector<std::int32_t> ids;
   bool truncated = false;
   double fit_seconds = 0;  ///< of a picture's preparation: resizing
-  const std::uint8_t* pixels() const noexcept { return shared_pixels ? shared_pixels->data() : owned_pixels.data(); }
+  image::Size given;       ///< of the picture before it was fitted
+  const std::uint8_t* pixels() const noexcept { return shared_pixels ? shared_pixels.get() : owned_pixels.data(); }
 };
 
 /// Thread-safe. Throws what concerns one item alone.

@@ -195,9 +195,7 @@ bool Scheduler::prepare(Item& item) {
       if (!item.flight && !admit(item)) return false;
     } else if (preparer_.is_cheap(request.images[item.index])) {
       item.prepared = preparer_.prepare(request.images[item.index]);
-    } else if (auto pixels = caches_.find_pixels(item)) {
-      item.prepared.shared_pixels = std::move(pixels);
-    } else {
+    } else if (!caches_.find_pixels(item)) {
       item.prepared = preparer_.prepare(request.images[item.index]);
       caches_.keep_pixels(item);
     }

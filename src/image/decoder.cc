@@ -20,10 +20,10 @@ double seconds_since(Clock::time_point begin) {
 }
 
 /// fit(), timed.
-double timed_fit(const HostPixels& picture, const FitOptions& options, std::span<std::uint8_t> out, Isa isa) {
+Decoded timed_fit(const HostPixels& picture, const FitOptions& options, std::span<std::uint8_t> out, Isa isa) {
   const auto begin = Clock::now();
   fit(picture, options, out, isa);
-  return seconds_since(begin);
+  return {{picture.width, picture.height}, seconds_since(begin)};
 }
 
 /// True if the picture is a JPEG whose stored rows are already upright, or are wanted as stored.
@@ -31,8 +31,8 @@ bool can_stream(std::span<const std::byte> bytes, const DecodeOptions& options) 
   return sniff_format(bytes) == "jpeg" && (options.exif == Exif::ignore || orientation_of("jpeg", bytes) == 1);
 }
 
-double stream_jpeg(std::span<const std::byte> bytes, const DecodeOptions& options, const FitOptions& fit_options,
-                   std::span<std::uint8_t> out, Isa isa) {
+Decoded stream_jpeg(std::span<const std::byte> bytes, const DecodeOptions& options, const FitOptions& fit_options,
+                    std::span<std::uint8_t> out, Isa isa) {
   JpegReader reader(bytes, options);
   const auto planning = Clock::now();
   StreamingFit stream(plan_fit({reader.width(), reader.height()}, fit_options), out, isa);
@@ -69,7 +69,7 @@ double stream_jpeg(std::span<const std::byte> bytes, const DecodeOptions& option
     reader.skip(rest - 1);
     reader.read(rows, 1);
   }
-  return fitting;
+  return {{reader.width(), reader.height()}, fitting};
 }
 
 }  // namespace
@@ -89,8 +89,8 @@ Size CpuDecoder::size(const ImageInput& input, const DecodeOptions& options, con
   return fitted_size({image.width, image.height}, fit_options);
 }
 
-double CpuDecoder::decode(const ImageInput& input, const DecodeOptions& options, const FitOptions& fit_options,
-                          std::span<std::uint8_t> out) const {
+Decoded CpuDecoder::decode(const ImageInput& input, const DecodeOptions& options, const FitOptions& fit_options,
+                           std::span<std::uint8_t> out) const {
   if (const auto* host = std::get_if<HostPixels>(&input)) return timed_fit(*host, fit_options, out, isa_);
   if (std::holds_alternative<DevicePixels>(input)) {
     throw Error(Code::unsupported, "pixels on a device cannot be read by the CPU decoder: copy them to the host first");

@@ -28,6 +28,12 @@ struct DevicePixels {
 
 using ImageInput = std::variant<EncodedImage, HostPixels, DevicePixels>;
 
+/// What is known of a picture once it was decoded and fitted.
+struct Decoded {
+  Size given;              ///< that the picture had before, upright (after DCT scaling, where that is wanted)
+  double fit_seconds = 0;  ///< of the call that went into fitting; the rest was decoding
+};
+
 /// Decodes and fits. Implementations are thread-safe: one serves a whole pool.
 class Decoder {
  public:
@@ -39,11 +45,10 @@ class Decoder {
   /// Throws as decode().
   virtual Size size(const ImageInput& input, const DecodeOptions& decode, const FitOptions& fit) const = 0;
 
-  /// Writes the fitted picture, uint8 RGB [height, width, 3], into `out`. Returns how many seconds of the call went
-  /// into fitting; the rest was decoding. Throws Error: what decode() and fit() throw, and unsupported for a kind of
-  /// input that this decoder does not take. After an Error `out` holds nothing useful.
-  virtual double decode(const ImageInput& input, const DecodeOptions& decode, const FitOptions& fit,
-                        std::span<std::uint8_t> out) const = 0;
+  /// Writes the fitted picture, uint8 RGB [height, width, 3], into `out`. Throws Error: what decode() and fit() throw,
+  /// and unsupported for a kind of input that this decoder does not take. After an Error `out` holds nothing useful.
+  virtual Decoded decode(const ImageInput& input, const DecodeOptions& decode, const FitOptions& fit,
+                         std::span<std::uint8_t> out) const = 0;
 };
 
 /// On the calling thread's core. JPEGs that need no turning are resized while they are decoded, and only the rows and
@@ -56,8 +61,8 @@ class CpuDecoder final : public Decoder {
   std::string_view name() const noexcept override { return "cpu"; }
   Isa isa() const noexcept { return isa_; }
   Size size(const ImageInput& input, const DecodeOptions& decode, const FitOptions& fit) const override;
-  double decode(const ImageInput& input, const DecodeOptions& decode, const FitOptions& fit,
-                std::span<std::uint8_t> out) const override;
+  Decoded decode(const ImageInput& input, const DecodeOptions& decode, const FitOptions& fit,
+                 std::span<std::uint8_t> out) const override;
 
  private:
   Isa isa_;

@@ -2,6 +2,8 @@
 #include <algorithm>
 
 #include "base/strings.h"
+#include "server/embed.h"
+#include "server/ids.h"
 #include "server/routes.h"
 #include "tandem/zero_shot.h"
 
@@ -12,7 +14,8 @@ constexpr std::size_t kDefaultTop = 10;  // of the default labels; a client that
 constexpr std::size_t kMaxAnswerBytes = std::size_t{256} << 20;
 
 struct Work {
-  std::vector<Embedding> images;  ///< of the request; those that were refused before it have their error only
+  Vectors images;                          ///< of the request; those that were refused before it have their error only
+  bool plain = false, raw_scores = false;  ///< infinity's shape
   std::shared_ptr<const LabelSet> labels;
   std::size_t top = 0;
   double logit_scale = 1;
@@ -42,39 +45,51 @@ void append_error(const ItemError& error, std::string& out) {
              "}}");
 }
 
+/// infinity's shape: [{"score","label"}] for each input, best first.
+Answer plain_answer(const Work& work, const std::string& model) {
+  require_all(work.images);
+  Answer answer;
+  std::string& out = answer.body;
+  out = "{\"object\":\"classify\",\"data\":[";
+  for (std::size_t i = 0; i < work.images.items.size(); ++i) {
+    out += i > 0 ? ",[" : "[";
+    bool first = true;
+    for (const LabelScore& score :
+         score_labels(work.images.items[i].values, *work.labels, work.logit_scale, work.top)) {
+      out += cat(first ? "" : ",", "{\"score\":");
+      append_number(work.raw_scores ? score.logit : score.probability, out);
+      out += cat(",\"label\":", json_string(work.labels->labels[score.label]), "}");
+      first = false;
+    }
+    out += ']';
+  }
+  const long tokens = work.images.tokens();
+  out += cat("],\"model\":", json_string(model), ",\"usage\":{\"prompt_tokens\":", tokens, ",\"total_tokens\":", tokens,
+             "}", id_and_date("infinity"), "}");
+  return answer;
+}
+
 /// Each picture has its scores or its own error. Where none could be classified the request has failed as a whole, with
 /// the status of its first picture's error.
 Answer classify_answer(const Work& work, const std::string& model) {
-  if (std::all_of(work.images.begin(), work.images.end(), [](const Embedding& image) { return image.error; })) {
-    const ItemError& first = *work.images.at(0).error;
+  if (work.plain) return plain_answer(work, model);
+  const std::vector<Embedding>& images = work.images.items;
+  if (std::all_of(images.begin(), images.end(), [](const Embedding& image) { return image.error; })) {
+    const ItemError& first = *images.at(0).error;
     throw FieldError(first.code, first.message, first.message.starts_with("images") ? "images" : "image");
   }
   Answer answer;
   answer.body = "{\"results\":[";
-  for (std::size_t i = 0; i < work.images.size(); ++i) {
-    const Embedding& image = work.images[i];
+  for (std::size_t i = 0; i < images.size(); ++i) {
     if (i > 0) answer.body += ',';
-    if (image.error) {
-      append_error(*image.error, answer.body);
+    if (images[i].error) {
+      append_error(*images[i].error, answer.body);
     } else {
-      append_scores(image.values, work, answer.body);
+      append_scores(images[i].values, work, answer.body);
     }
   }
   answer.body += cat("],\"model\":", json_string(model), "}");
   return answer;
-}
-
-/// The engine's vectors at the places of the pictures that it was given; an error says whose it is.
-void put_in_place(std::vector<Embedding> computed, std::vector<Embedding>& images) {
-  auto next = computed.begin();
-  for (std::size_t i = 0; i < images.size(); ++i) {
-    if (images[i].error) continue;
-    if (next == computed.end()) throw Error(Code::internal, "the engine answered too few pictures");
-    images[i] = std::move(*next++);
-    if (!images[i].error) continue;
-    const std::string what = images.size() == 1 ? "image" : cat("images[", i, "]");
-    images[i].error->message = cat(what, ": ", images[i].error->message);
-  }
 }
 
 /// Every picture's answer repeats its labels, so that a small request could ask for gigabytes.
@@ -124,27 +139,27 @@ void post_classify(Service& service, const CallPtr& call, const Reply& reply) {
   work.top = body.top.value_or(named ? 0 : kDefaultTop);
   if (!named) work.signs = &defaults.signs;
   call->memory.add(answer_bytes(body.images.size(), named ? *body.labels : defaults.labels, work.top), "the answer");
-  Request request;
-  for (Picture& picture : body.images) {
-    Embedding& place = work.images.emplace_back();
-    if (auto* error = std::get_if<ItemError>(&picture)) {
-      place.error = std::move(*error);
-    } else {
-      request.images.emplace_back(std::get<EncodedImage>(std::move(picture)));
-    }
+  const NameOf names = body.plain ? names_in("input", body.images.size())
+                                  : names_in(body.images.size() == 1 ? "image" : "images", body.images.size());
+  work.plain = body.plain;
+  work.raw_scores = body.raw_scores;
+  if (std::all_of(body.images.begin(), body.images.end(),
+                  [](const Input& image) { return std::holds_alternative<ItemError>(image); })) {
+    for (Input& image : body.images) work.images.items.emplace_back().error = std::get<ItemError>(std::move(image));
+    return reply(classify_answer(work, service.model_name()));
   }
-  if (request.images.empty()) return reply(classify_answer(work, service.model_name()));
 
   // Labels first: known ones come back at once, and new ones would only wait behind the pictures.
-  const auto pictures = [&service, call, reply, request = std::move(request), work](const LabelResult& labels) mutable {
+  const auto pictures = [&service, call, reply, images = std::move(body.images), names,
+                         work](const LabelResult& labels) mutable {
     try {
       if (const auto* error = std::get_if<ItemError>(&labels)) {
         if (error->code == Code::cancelled) service.require_ready();  // withdrawn by a server that stops: 503
         throw FieldError(error->code, error->message, "labels");
       }
       work.labels = std::get<std::shared_ptr<const LabelSet>>(labels);
-      service.submit(call, std::move(request), reply, [&service, reply, work](Response response) mutable {
-        put_in_place(std::move(response.images), work.images);
+      embed(service, call, reply, std::move(images), {}, names, [&service, reply, work](Vectors vectors) mutable {
+        work.images = std::move(vectors);
         reply(classify_answer(work, service.model_name()));
       });
     } catch (...) {

@@ -1,121 +1,113 @@
-// POST /v1/embeddings: OpenAI's shape, with pictures.
+// POST /v1/embeddings, /embeddings and /embeddings_image: OpenAI's shape, with pictures.
 #include <algorithm>
-#include <bit>
-#include <cmath>
-#include <span>
+#include <atomic>
+#include <chrono>
 
 #include "base/strings.h"
-#include "server/base64.h"
+#include "server/ids.h"
 #include "server/routes.h"
+#include "server/vectors.h"
 
 namespace tandem::server {
 namespace {
 
-/// Where each input went: the engine takes images and texts apart.
-struct Place {
-  bool image = false;
-  std::size_t index = 0;
+struct Wanted {
+  bool base64 = false, item_errors = false;
+  bool dated = false;  ///< infinity's "id" and "created" beside OpenAI's fields
+  std::size_t dimensions = 0, width = 0;
+  Wire wire;
 };
 
-/// OpenAI's `dimensions`: the first values, to unit length again.
-void shorten(std::vector<float>& values, std::size_t dimensions) {
-  if (dimensions == 0 || dimensions >= values.size()) return;
-  values.resize(dimensions);
-  double sum = 0;
-  for (const float value : values) sum += static_cast<double>(value) * value;
-  const float scale = sum > 0 ? static_cast<float>(1 / std::sqrt(sum)) : 0.0f;
-  for (float& value : values) value *= scale;
+bool is_servers_fault(const Embedding& item) {
+  return item.error && status_of(item.error->code) >= 429;
 }
 
-void append_vector(std::span<const float> values, bool base64, std::string& out) {
-  if (base64) {
-    static_assert(std::endian::native == std::endian::little, "the wire format is little-endian float32");
-    out += '"';
-    append_base64(std::as_bytes(values), out);
-    out += '"';
+void append_row(const Embedding& item, std::size_t index, const Wanted& wanted, std::string& out) {
+  out += cat(index > 0 ? "," : "", "{\"object\":\"embedding\",\"index\":", index, ",\"embedding\":");
+  if (item.error) {
+    out += cat("null,\"error\":{\"code\":", json_string(code_name(item.error->code)),
+               ",\"message\":", json_string(item.error->message), "}}");
     return;
   }
-  out += '[';
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (i > 0) out += ',';
-    append_number(values[i], out);
-  }
-  out += ']';
+  append_vector(item.values, wanted.base64, out);
+  out += '}';
 }
 
-/// What the vectors and their JSON may take; a float32's shortest decimal has at most 15 characters and a comma.
-std::size_t answer_bytes(std::size_t inputs, std::size_t dim, bool base64, std::size_t dimensions) {
-  constexpr std::size_t kFields = 64, kDecimal = 16, kBase64 = 6;
-  const std::size_t shown = dimensions == 0 ? dim : dimensions;
-  return inputs * (kFields + dim * sizeof(float) + shown * (base64 ? kBase64 : kDecimal));
-}
-
-Answer embeddings_answer(Response response, std::span<const Place> places, bool base64, std::size_t dimensions,
-                         const std::string& model) {
+Answer answer_of(Vectors vectors, const Wanted& wanted, const std::string& model) {
+  // With errors item by item only a server that could do nothing at all has failed.
+  const bool all_lost = std::all_of(vectors.items.begin(), vectors.items.end(), is_servers_fault);
+  if (!wanted.item_errors || all_lost) require_all(vectors);
+  for (Embedding& item : vectors.items) shorten(item.values, wanted.dimensions);
+  if (wanted.wire.kind != Wire::json) return binary_answer(vectors, wanted.width, wanted.wire);
   Answer answer;
   std::string& out = answer.body;
-  long tokens = 0;
   out = "{\"object\":\"list\",\"data\":[";
-  for (std::size_t i = 0; i < places.size(); ++i) {
-    Embedding& one = places[i].image ? response.images.at(places[i].index) : response.texts.at(places[i].index);
-    if (one.error) {
-      throw FieldError(
-          one.error->code,
-          places.size() == 1 ? cat("input: ", one.error->message) : cat("input[", i, "]: ", one.error->message),
-          "input");
-    }
-    tokens += one.tokens;
-    shorten(one.values, dimensions);
-    out += i > 0 ? ",{\"object\":\"embedding\",\"index\":" : "{\"object\":\"embedding\",\"index\":";
-    out += std::to_string(i);
-    out += ",\"embedding\":";
-    append_vector(one.values, base64, out);
-    out += '}';
-  }
+  for (std::size_t i = 0; i < vectors.items.size(); ++i) append_row(vectors.items[i], i, wanted, out);
+  const long tokens = vectors.tokens();
   out += cat("],\"model\":", json_string(model), ",\"usage\":{\"prompt_tokens\":", tokens, ",\"total_tokens\":", tokens,
-             "}}");
+             "}");
+  if (wanted.dated) out += id_and_date("infinity");
+  out += '}';
   return answer;
+}
+
+void answer_embeddings(Service& service, const CallPtr& call, const Reply& reply, EmbeddingsBody body) {
+  call->wishes.take(body.wishes);
+  service.require_model(body.model);
+  const auto full = static_cast<std::size_t>(service.info().embed_dim);
+  Wanted wanted;
+  wanted.base64 = body.base64;
+  wanted.item_errors = body.item_errors;
+  wanted.dated = call->path != "/v1/embeddings";
+  wanted.dimensions = static_cast<std::size_t>(body.dimensions);
+  wanted.width = wanted.dimensions == 0 ? full : wanted.dimensions;
+  wanted.wire = wire_of(call->accept);
+  if (wanted.dimensions > full) {
+    throw FieldError(Code::invalid_argument,
+                     cat("\"dimensions\" is ", body.dimensions, "; this model's vectors have ", full), "dimensions");
+  }
+  call->memory.add(json_bytes(body.inputs.size(), wanted.width, wanted.base64), "the answer");
+  EmbedOptions options;
+  options.normalize = body.normalize;
+  const NameOf names = names_in("input", body.inputs.size());
+  embed(
+      service, call, reply, std::move(body.inputs), options, names,
+      [reply, wanted, model = service.model_name()](Vectors vectors) {
+        reply(answer_of(std::move(vectors), wanted, model));
+      },
+      true);
+}
+
+bool is(const Call& call, std::string_view type) {
+  return call.content_type.starts_with(type);
 }
 
 }  // namespace
 
 void post_embeddings(Service& service, const CallPtr& call, const Reply& reply) {
-  EmbeddingsBody body =
-      take_body(service, *call, [&](const BodyLimits& limits) { return parse_embeddings(call->body, limits); });
-  call->wishes.take(body.wishes);
-  service.require_model(body.model);
-  if (body.dimensions > service.info().embed_dim) {
-    throw FieldError(
-        Code::invalid_argument,
-        cat("\"dimensions\" is ", body.dimensions, "; this model's vectors have ", service.info().embed_dim),
-        "dimensions");
+  EmbeddingsBody body;
+  if (is(*call, "application/x-npy") || is(*call, "application/npy") || is(*call, "application/x-numpy")) {
+    // Not copied: the pictures are the body.
+    const auto bytes = std::make_shared<const std::string>(std::move(call->body));
+    body = parse_embeddings_npy(bytes, call->query, service.body_limits());
+  } else if (is(*call, "image/") || is(*call, "application/octet-stream")) {
+    body = take_bytes(service, *call, [&](const BodyLimits& limits) {
+      return parse_embeddings_picture(call->body, call->query, limits);
+    });
+  } else if (is(*call, "multipart/form-data")) {
+    body = take_bytes(service, *call, [&](const BodyLimits& limits) {
+      return parse_embeddings_form(call->body, call->content_type, limits);
+    });
+  } else {
+    body = take_body(service, *call, [&](const BodyLimits& limits) { return parse_embeddings(call->body, limits); });
   }
-  call->memory.add(answer_bytes(body.inputs.size(), static_cast<std::size_t>(service.info().embed_dim), body.base64,
-                                static_cast<std::size_t>(body.dimensions)),
-                   "the answer");
-  Request request;
-  std::vector<Place> places;
-  places.reserve(body.inputs.size());
-  for (Input& input : body.inputs) {
-    if (auto* image = std::get_if<EncodedImage>(&input)) {
-      places.push_back({true, request.images.size()});
-      request.images.emplace_back(std::move(*image));
-    } else {
-      places.push_back({false, request.texts.size()});
-      if (auto* text = std::get_if<std::string>(&input)) {
-        request.texts.emplace_back(std::move(*text));
-      } else {
-        request.texts.emplace_back(std::get<std::vector<std::int32_t>>(std::move(input)));
-      }
-    }
-  }
-  service.submit(
-      call, std::move(request), reply,
-      [reply, places = std::move(places), base64 = body.base64, dimensions = static_cast<std::size_t>(body.dimensions),
-       model = service.model_name()](Response response) {
-        reply(embeddings_answer(std::move(response), places, base64, dimensions, model));
-      },
-      true);
+  answer_embeddings(service, call, reply, std::move(body));
+}
+
+void post_image_embeddings(Service& service, const CallPtr& call, const Reply& reply) {
+  answer_embeddings(service, call, reply, take_body(service, *call, [&](const BodyLimits& limits) {
+                      return parse_image_embeddings(call->body, limits);
+                    }));
 }
 
 }  // namespace tandem::server

@@ -94,6 +94,7 @@ CallPtr call_of(const HttpRequest& request, MemoryLimit& memory) {
                  call->content_type.begin() +
                      static_cast<std::ptrdiff_t>(std::min(call->content_type.find(';'), call->content_type.size())),
                  call->content_type.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  call->accept = view(request[http::field::accept]);
   call->if_none_match = view(request[http::field::if_none_match]);
   call->priority = view(request["X-Priority"]);
   call->timeout = view(request["X-Timeout"]);

@@ -23,7 +23,7 @@ struct Call {
   std::string method;  ///< "GET" for HEAD too: the connection leaves the body out
   std::string path;    ///< begins with '/', without the query
   std::string query;   ///< after '?', still encoded
-  std::string content_type, if_none_match, fetch_site;
+  std::string content_type, accept, if_none_match, fetch_site;
   std::string body;  ///< spare capacity behind it, so that the JSON parser may read past its end
   std::chrono::steady_clock::time_point deadline;
   std::string priority, timeout;  ///< the headers X-Priority and X-Timeout, as they came

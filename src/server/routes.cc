@@ -9,6 +9,7 @@ constexpr Route kRoutes[] = {
     // The model's work.
     {"POST", "/v1/embeddings", post_embeddings},
     {"POST", "/embeddings", post_embeddings},
+    {"POST", "/embeddings_image", post_image_embeddings},
     {"POST", "/classify", post_classify},
     {"POST", "/search", post_search},
     // What there is.

@@ -45,10 +45,20 @@ auto take_body(const Service& service, Call& call, Parse parse) {
   return made;
 }
 
+/// The same for a body that is no JSON: what is made of it takes as much as it has itself.
+template <class Parse>
+auto take_bytes(const Service& service, Call& call, Parse parse) {
+  const Extra counted(call.memory, call.body.size(), "parsing the body");
+  auto made = parse(service.body_limits());
+  call.body = {};
+  return made;
+}
+
 // cache.cc
 void post_cache_clear(Service&, const CallPtr&, const Reply&);
 // embeddings.cc
 void post_embeddings(Service&, const CallPtr&, const Reply&);
+void post_image_embeddings(Service&, const CallPtr&, const Reply&);
 // classify.cc
 void post_classify(Service&, const CallPtr&, const Reply&);
 void get_labels(Service&, const CallPtr&, const Reply&);

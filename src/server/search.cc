@@ -2,6 +2,7 @@
 #include <charconv>
 
 #include "base/strings.h"
+#include "server/embed.h"
 #include "server/routes.h"
 
 namespace tandem::server {
@@ -24,7 +25,7 @@ std::string picture_json(const Gallery& gallery, std::size_t id) {
 }
 
 Answer search_answer(const Gallery& gallery, const Embedding& query, std::size_t top, const char* what) {
-  if (query.error) throw FieldError(query.error->code, cat(what, ": ", query.error->message), what);
+  if (query.error) throw FieldError(query.error->code, query.error->message, what);
   Answer answer;
   answer.body = "{\"results\":[";
   std::size_t rank = 0;
@@ -59,17 +60,13 @@ void post_search(Service& service, const CallPtr& call, const Reply& reply) {
   call->wishes.take(body.wishes);
   service.require_model(body.model);
   const std::shared_ptr<Gallery> gallery = gallery_of(service);
-  Request request;
-  const bool by_image = body.image.has_value();
-  if (by_image) {
-    request.images.emplace_back(std::move(*body.image));
-  } else {
-    request.texts.emplace_back(std::move(body.text));
-  }
-  service.submit(call, std::move(request), reply, [reply, gallery, by_image, top = body.top](Response response) {
-    reply(search_answer(*gallery, by_image ? response.images.at(0) : response.texts.at(0), top,
-                        by_image ? "image" : "text"));
-  });
+  const char* const what = body.image ? "image" : "text";
+  std::vector<Input> query;
+  query.push_back(body.image ? std::move(*body.image) : Input(std::move(body.text)));
+  embed(service, call, reply, std::move(query), {}, names_in(what, 1),
+        [reply, gallery, what, top = body.top](const Vectors& vectors) {
+          reply(search_answer(*gallery, vectors.items.at(0), top, what));
+        });
 }
 
 void get_gallery(Service& service, const CallPtr& call, const Reply& reply) {

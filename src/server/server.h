@@ -35,6 +35,7 @@ struct ServerOptions {
   int max_items = 2048;                                   ///< inputs of one request; beyond it 413
   std::size_t max_text_bytes = std::size_t{1} << 20;      ///< of one text; beyond it 413
   int max_label_texts = 65'536;                           ///< labels x templates of one request; beyond it 413
+  bool allow_urls = false;                                ///< pictures may be given as http and https addresses
   int max_connections = 12'000;                           ///< open at once; one more is answered 503 and closed
 
   double header_seconds = 15;    ///< to send a request's head

@@ -445,7 +445,7 @@ void Service::require_model(const std::string& name) const {
 }
 
 BodyLimits Service::body_limits() const {
-  return {options_.max_items, options_.max_text_bytes, options_.max_label_texts};
+  return {options_.max_items, options_.max_text_bytes, options_.max_label_texts, options_.allow_urls};
 }
 
 std::shared_ptr<Gallery> Service::gallery() const {

@@ -39,9 +39,6 @@ std::string bytes_of(const EncodedImage& image) {
 std::string bytes_of(const Input& input) {
   return bytes_of(std::get<EncodedImage>(input));
 }
-std::string bytes_of(const Picture& picture) {
-  return bytes_of(std::get<EncodedImage>(picture));
-}
 
 #define EXPECT_STARTS(text, start) EXPECT_EQ((text).substr(0, std::string(start).size()), start)
 
