@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -212,6 +213,13 @@ struct KernelChoices {
   int proposed = 0;  ///< shapes that the library's heuristic chose for
 };
 
+/// One token of a text.
+struct Token {
+  std::int32_t id = 0;
+  std::string text;      ///< the bytes that it stands for, cleaned as the model's tokenizer does
+  bool special = false;  ///< start or end
+};
+
 class Engine {
  public:
   /// Loads a model; throws not_found, bad_data, unsupported, out_of_memory, … with the remedy.
@@ -240,6 +248,10 @@ class Engine {
   /// What submit()'s future gives. For an engine on a GPU, one caller at a time stays awake for the first milliseconds
   /// (where there are four cores or more): being woken takes as long as a noticeable part of a small pass.
   Response wait(std::future<Response> answer) const;
+
+  /// A text's tokens with start and end, cut to the model's context. On the calling thread. Throws not_found where the
+  /// model has no tokenizer.
+  std::vector<Token> tokenize(std::string_view text) const;
 
   /// Items accepted and not yet answered.
   std::size_t queued() const noexcept;

@@ -324,6 +324,10 @@ bool Engine::healthy() const {
 int Engine::working_replicas() const {
   return health().working;
 }
+std::vector<Token> Engine::tokenize(std::string_view text) const {
+  return impl_->preparer->tokenize(text);
+}
+
 EngineHealth Engine::health() const {
   return impl_->workers->health();
 }

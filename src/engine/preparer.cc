@@ -94,6 +94,16 @@ Prepared Preparer::prepare(const ImageInput& input) const {
   return out;
 }
 
+std::vector<Token> Preparer::tokenize(std::string_view text) const {
+  if (!tokenizer_) throw Error(Code::not_found, tokenizer_help_);
+  std::vector<Token> out;
+  for (const std::int32_t id : tokenizer_->encode(text).ids) {
+    const bool special = id == tokenizer_->start_id() || id == tokenizer_->end_id();
+    out.push_back({id, std::string(tokenizer_->text_of(id)), special});
+  }
+  return out;
+}
+
 Prepared Preparer::prepare(const TextInput& input) const {
   Prepared out;
   if (const auto* words = std::get_if<std::string>(&input)) {

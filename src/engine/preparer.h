@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "image/decoder.h"
@@ -43,6 +44,8 @@ class Preparer {
   static bool is_cheap(const TextInput& text) noexcept;
   Prepared prepare(const ImageInput& image) const;
   Prepared prepare(const TextInput& text) const;
+  /// See Engine::tokenize().
+  std::vector<Token> tokenize(std::string_view text) const;
   std::int32_t input_size() const noexcept { return config_.vision.image_size; }
 
  private:

@@ -96,6 +96,9 @@ std::size_t width_of(const EngineInfo& info, const EmbedOptions& options) noexce
 
 void embed(Service& service, const CallPtr& call, const Reply& reply, std::vector<Input> inputs,
            const EmbedOptions& options, NameOf name, std::function<void(Vectors)> on_done, bool quick) {
+  if (const std::size_t most = service.options().engine.max_queue; inputs.size() > most) {
+    throw Error(Code::too_large, cat(inputs.size(), " inputs; the limit is ", most, " in one request"));
+  }
   call->memory.add(inputs.size() * width_of(service.info(), options) * sizeof(float), "the vectors");
   Split work = split(std::move(inputs));
   work.request.options = options;

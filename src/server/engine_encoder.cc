@@ -11,6 +11,7 @@ class EngineEncoder final : public Encoder {
   const EngineInfo& info() const override { return engine_.info(); }
   void submit(Request request, OnDone on_done) override { engine_.submit(std::move(request), std::move(on_done)); }
   std::size_t queued() const override { return engine_.queued(); }
+  std::vector<Token> tokenize(std::string_view text) const override { return engine_.tokenize(text); }
   EngineHealth health() const override { return engine_.health(); }
   CacheStats cache_stats() const override { return engine_.cache_stats(); }
   void clear_caches() override { engine_.clear_caches(); }
@@ -21,6 +22,10 @@ class EngineEncoder final : public Encoder {
 };
 
 }  // namespace
+
+std::vector<Token> Encoder::tokenize(std::string_view) const {
+  throw Error(Code::unsupported, "this model does not tell its tokens");
+}
 
 std::unique_ptr<Encoder> load_engine(const ServerOptions& options) {
   return std::make_unique<EngineEncoder>(options);

@@ -48,7 +48,9 @@ int status_of(Code code) noexcept {
 }
 
 Answer error_answer(Code code, std::string_view message, std::string_view param) {
-  return error_answer(status_of(code), code_name(code), message, param);
+  Answer answer = error_answer(status_of(code), code_name(code), message, param);
+  answer.failure = Failure{code, std::string(message)};
+  return answer;
 }
 
 Answer error_answer(int status, std::string_view code, std::string_view message, std::string_view param) {
@@ -64,6 +66,46 @@ Answer error_answer(int status, std::string_view code, std::string_view message,
   if (status == 429) answer.headers.emplace_back("Retry-After", "1");
   if (status == 503) answer.headers.emplace_back("Retry-After", "2");
   return answer;
+}
+
+namespace {
+
+/// TEI's names of kinds and its statuses.
+std::pair<const char*, int> tei_kind(Code code) {
+  switch (code) {
+    case Code::invalid_argument:
+    case Code::unsupported:
+    case Code::bad_data:
+    case Code::not_found: return {"Validation", 422};
+    case Code::too_large: return {"Validation", 413};
+    case Code::overloaded: return {"Overloaded", 429};
+    case Code::unavailable: return {"Unhealthy", 503};
+    default: return {"Backend", 424};
+  }
+}
+
+}  // namespace
+
+Answer in_shape(Answer answer, Errors errors) {
+  if (!answer.failure || errors == Errors::openai) return answer;
+  const std::string message = json_string(answer.failure->message);
+  switch (errors) {
+    case Errors::tei: {
+      const auto [kind, status] = tei_kind(answer.failure->code);
+      answer.body = "{\"error\":" + message + ",\"error_type\":\"" + kind + "\"}";
+      answer.status = status;
+      break;
+    }
+    case Errors::bare: answer.body = "{\"error\":" + message + "}"; break;
+    case Errors::roboflow: answer.body = "{\"message\":" + message + "}"; break;
+    case Errors::openai: break;
+  }
+  return answer;
+}
+
+Reply in_shape(const Reply& reply, Errors errors) {
+  if (errors == Errors::openai) return reply;
+  return Reply([reply, errors](Answer answer) { reply(in_shape(std::move(answer), errors)); });
 }
 
 Answer answer_to_current_exception() noexcept {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -34,13 +35,23 @@ struct Call {
 };
 using CallPtr = std::shared_ptr<Call>;
 
+/// Whose clients read an error: the shape of its JSON and, for TEI, its status.
+enum class Errors { openai, tei, bare, roboflow };
+
+/// Why an answer is an error, for dialects that say it in their own way.
+struct Failure {
+  Code code = Code::internal;
+  std::string message;
+};
+
 struct Answer {
   int status = 200;
   std::string content_type = "application/json";
   std::vector<std::pair<std::string, std::string>> headers;  ///< beyond type, length, date and connection
   std::string body;
-  std::string_view fixed_body;  ///< instead of `body`: bytes that live as long as the program
-  bool close = false;           ///< the connection must not be used again
+  std::string_view fixed_body;     ///< instead of `body`: bytes that live as long as the program
+  bool close = false;              ///< the connection must not be used again
+  std::optional<Failure> failure;  ///< of an error
 
   std::string_view bytes() const noexcept { return fixed_body.empty() ? std::string_view(body) : fixed_body; }
 };
@@ -74,6 +85,11 @@ int status_of(Code code) noexcept;
 /// {"error":{"message","type","code","param"}}, with Retry-After where trying again makes sense.
 Answer error_answer(Code code, std::string_view message, std::string_view param = {});
 Answer error_answer(int status, std::string_view code, std::string_view message, std::string_view param = {});
+
+/// An error in a dialect's own shape; other answers as they are.
+Answer in_shape(Answer answer, Errors errors);
+/// The way back for answers whose errors are to have a shape.
+Reply in_shape(const Reply& reply, Errors errors);
 
 /// The answer to whatever exception is being handled; call inside a catch block.
 Answer answer_to_current_exception() noexcept;

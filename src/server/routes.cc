@@ -12,7 +12,24 @@ constexpr Route kRoutes[] = {
     {"POST", "/embeddings_image", post_image_embeddings},
     {"POST", "/classify", post_classify},
     {"POST", "/search", post_search},
+    {"POST", "/similarity", post_similarity},
+    {"POST", "/infer", post_infer},
+    {"POST", "/api", post_feature},
+    // The same work in the manner of other servers.
+    {"POST", "/rerank", post_rerank},
+    {"POST", "/reranking", post_rerank},
+    {"POST", "/v1/rerank", post_rerank},
+    {"POST", "/v2/rerank", post_rerank},
+    {"POST", "/embed", post_tei_embed, false, Errors::tei},
+    {"POST", "/tokenize", post_tei_tokenize, false, Errors::tei},
+    {"POST", "/predict", post_immich},
+    {"POST", "/vectorize", post_weaviate, false, Errors::bare},
+    {"POST", "/clip/embed_image", post_roboflow_image, false, Errors::roboflow},
+    {"POST", "/clip/embed_text", post_roboflow_text, false, Errors::roboflow},
+    {"POST", "/clip/compare", post_roboflow_compare, false, Errors::roboflow},
     // What there is.
+    {"GET", "/models", get_infinity_models},
+    {"GET", "/meta", get_weaviate_meta},
     {"GET", "/v1/models", get_models},
     {"GET", "/info", get_info},
     {"GET", "/labels", get_labels},
@@ -22,6 +39,9 @@ constexpr Route kRoutes[] = {
     {"POST", "/cache/clear", post_cache_clear},
     {"POST", "/clear_cache", post_cache_clear},
     // How it is.
+    {"GET", "/ping", get_ping},
+    {"GET", "/.well-known/live", get_weaviate_live},
+    {"GET", "/.well-known/ready", get_weaviate_ready},
     {"GET", "/health", get_health},
     {"GET", "/ready", get_ready},
     {"GET", "/livez", get_health},
@@ -74,7 +94,12 @@ const Route* find(const Call& call, std::optional<Answer>& refusal) {
 
 void run(const Route& route, Service& service, const CallPtr& call, const Reply& reply) noexcept {
   try {
-    route.handler(service, call, reply);
+    const Reply way = in_shape(reply, route.errors);
+    try {
+      route.handler(service, call, way);
+    } catch (...) {
+      way(answer_to_current_exception());
+    }
   } catch (...) {
     reply(answer_to_current_exception());
   }
@@ -103,7 +128,7 @@ std::optional<Answer> refuse_early(const Service& service, const Call& call) {
   try {
     service.require_ready();
   } catch (...) {
-    return answer_to_current_exception();
+    return in_shape(answer_to_current_exception(), route->errors);
   }
   return std::nullopt;
 }

@@ -18,6 +18,7 @@ struct Route {
   std::string_view path;    ///< the whole path; ending in "/*": everything below
   Handler handler;
   bool on_pool = false;  ///< reads files: never on an I/O thread
+  Errors errors = Errors::openai;
 };
 
 std::span<const Route> routes() noexcept;
@@ -59,6 +60,23 @@ void post_cache_clear(Service&, const CallPtr&, const Reply&);
 // embeddings.cc
 void post_embeddings(Service&, const CallPtr&, const Reply&);
 void post_image_embeddings(Service&, const CallPtr&, const Reply&);
+// dialects/: one file each
+void post_tei_embed(Service&, const CallPtr&, const Reply&);
+void post_tei_tokenize(Service&, const CallPtr&, const Reply&);
+void post_rerank(Service&, const CallPtr&, const Reply&);
+void post_similarity(Service&, const CallPtr&, const Reply&);
+void get_infinity_models(Service&, const CallPtr&, const Reply&);
+void post_immich(Service&, const CallPtr&, const Reply&);
+void get_ping(Service&, const CallPtr&, const Reply&);
+void post_weaviate(Service&, const CallPtr&, const Reply&);
+void get_weaviate_meta(Service&, const CallPtr&, const Reply&);
+void get_weaviate_live(Service&, const CallPtr&, const Reply&);
+void get_weaviate_ready(Service&, const CallPtr&, const Reply&);
+void post_roboflow_image(Service&, const CallPtr&, const Reply&);
+void post_roboflow_text(Service&, const CallPtr&, const Reply&);
+void post_roboflow_compare(Service&, const CallPtr&, const Reply&);
+void post_infer(Service&, const CallPtr&, const Reply&);
+void post_feature(Service&, const CallPtr&, const Reply&);
 // classify.cc
 void post_classify(Service&, const CallPtr&, const Reply&);
 void get_labels(Service&, const CallPtr&, const Reply&);

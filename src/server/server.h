@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "server/operation_options.h"
@@ -60,6 +61,8 @@ class Encoder {
   virtual const EngineInfo& info() const = 0;
   virtual void submit(Request request, OnDone on_done) = 0;
   virtual std::size_t queued() const = 0;
+  /// Tokens of a text; throws unsupported where it has none to say.
+  virtual std::vector<Token> tokenize(std::string_view text) const;
   /// What is left of its replicas; one that works where that is not known.
   virtual EngineHealth health() const { return {1, 1, 0, {}}; }
   /// What it remembers; nothing where it does not.

@@ -453,6 +453,16 @@ std::shared_ptr<Gallery> Service::gallery() const {
   return gallery_;
 }
 
+std::vector<Token> Service::tokenize(std::string_view text) const {
+  std::shared_ptr<Encoder> encoder;
+  {
+    const std::lock_guard lock(mutex_);
+    encoder = encoder_;
+  }
+  if (!encoder) throw Error(Code::unavailable, "the model is not loaded");
+  return encoder->tokenize(text);
+}
+
 std::size_t Service::queued() const {
   const std::lock_guard lock(mutex_);
   return encoder_ ? encoder_->queued() : 0;

@@ -90,8 +90,12 @@ class Service {
   /// Forgets what was computed for earlier requests: the engine's caches, and sets of labels.
   void clear_caches();
 
+  /// What the model's tokenizer makes of a text; throws what Encoder::tokenize throws, and unavailable.
+  std::vector<Token> tokenize(std::string_view text) const;
+
   /// Items in the engine's queue.
   std::size_t queued() const;
+
   /// Requests that the engine has not answered yet.
   std::size_t in_flight() const;
 

@@ -31,6 +31,13 @@ json status_json(const Service& service, bool well, const std::string& otherwise
   return status;
 }
 
+std::string tei_dtype(const std::string& precision) {
+  return precision == "fp32"   ? "float32"
+         : precision == "fp16" ? "float16"
+         : precision == "bf16" ? "bfloat16"
+                               : precision;
+}
+
 }  // namespace
 
 void get_health(Service& service, const CallPtr&, const Reply& reply) {
@@ -86,6 +93,21 @@ void get_info(Service& service, const CallPtr&, const Reply& reply) {
                           {"parameters", engine.parameters},
                           {"hash", engine.model_hash},
                           {"load_seconds", engine.load_seconds}});
+    // What a client of text-embeddings-inference reads.
+    info.update({{"model_id", service.model_name()},
+                 {"model_sha", engine.model_hash},
+                 {"model_dtype", tei_dtype(engine.precision)},
+                 {"served_model_name", service.model_name()},
+                 {"model_type", {{"embedding", {{"pooling", "cls"}}}}},
+                 {"max_input_length", engine.context_length},
+                 {"max_batch_tokens", engine.max_batch * engine.context_length},
+                 {"max_batch_requests", engine.max_batch},
+                 {"max_concurrent_requests", options.engine.max_queue},
+                 {"max_client_batch_size", options.max_items},
+                 {"auto_truncate", true},
+                 {"tokenization_workers", options.worker_threads},
+                 {"sha", nullptr},
+                 {"docker_label", nullptr}});
     info["default_labels"] = service.defaults().labels.size();
     info["default_templates"] = service.defaults().templates;
   }

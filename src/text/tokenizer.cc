@@ -57,6 +57,7 @@ class ClipTokenizer final : public Tokenizer {
     vocab_size_ = std::max(start_id_, end_id_) + 1;
     for (const auto& [token, id] : vocabulary.ids) vocab_size_ = std::max(vocab_size_, id + 1);
     for (const AddedToken& token : vocabulary.added) vocab_size_ = std::max(vocab_size_, token.id + 1);
+    build_texts(vocabulary);
     build_symbols(vocabulary);
     for (std::size_t i = 0; i < vocabulary.merges.size(); ++i) {
       const auto& [left, right] = vocabulary.merges[i];
@@ -96,6 +97,9 @@ class ClipTokenizer final : public Tokenizer {
   std::int32_t end_id() const override { return end_id_; }
   std::int32_t vocab_size() const override { return vocab_size_; }
   int context_length() const override { return options_.context_length; }
+  std::string_view text_of(std::int32_t id) const override {
+    return id >= 0 && static_cast<std::size_t>(id) < texts_.size() ? texts_[static_cast<std::size_t>(id)] : "";
+  }
 
  private:
   /// Ids so far, start included. Full means that at least one id more than fits is there.
@@ -111,6 +115,18 @@ class ClipTokenizer final : public Tokenizer {
   };
 
   bool hf() const { return options_.cleaning == Cleaning::hf; }
+
+  void build_texts(const Vocabulary& vocabulary) {
+    texts_.resize(static_cast<std::size_t>(vocab_size_));
+    for (const auto& [token, id] : vocabulary.ids) {
+      std::string_view symbols = token;
+      if (symbols.ends_with(kWordEnd)) symbols.remove_suffix(kWordEnd.size());
+      if (id >= 0) texts_[static_cast<std::size_t>(id)] = bytes_of_symbols(symbols).value_or(std::string(symbols));
+    }
+    for (const AddedToken& token : vocabulary.added) {
+      if (token.id >= 0) texts_[static_cast<std::size_t>(token.id)] = token.content;
+    }
+  }
 
   void build_symbols(const Vocabulary& vocabulary) {
     for (int b = 0; b < 256; ++b) {
@@ -258,6 +274,7 @@ class ClipTokenizer final : public Tokenizer {
   }
 
   TokenizerOptions options_;
+  std::vector<std::string> texts_;  // by id
   MergeTable merges_;
   WordTable words_;
   AddedTokens added_;

@@ -56,6 +56,9 @@ class Tokenizer {
   /// One more than the largest id that encode() can give; a model's embedding must have at least as many rows.
   virtual std::int32_t vocab_size() const = 0;
   virtual int context_length() const = 0;
+  /// The bytes that a token stands for, without the end of a word ("cat" of "cat</w>"); a special token's literal;
+  /// empty for an id that is none. Bytes of one character may be spread over several tokens.
+  virtual std::string_view text_of(std::int32_t id) const = 0;
 };
 
 /// Loads a tokenizer from a folder with tokenizer.json, or vocab.json and merges.txt (special tokens from

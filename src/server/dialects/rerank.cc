@@ -1,0 +1,125 @@
+// POST /rerank, /reranking, /v1/rerank, /v2/rerank: the shape of Cohere, Jina, infinity and llama.cpp, and with "texts"
+// TEI's. Query and documents may be texts or pictures; scores are cosines.
+#include <algorithm>
+#include <numeric>
+
+#include "base/strings.h"
+#include "server/dialects/bodies.h"
+#include "server/dialects/tei.h"
+#include "server/ids.h"
+#include "server/read_input.h"
+#include "server/routes.h"
+#include "server/vectors.h"
+
+namespace tandem::server {
+
+RerankBody parse_rerank(const std::string& json, const BodyLimits& limits) {
+  RerankBody body;
+  const Document document(json, limits);
+  std::optional<Input> query;
+  std::vector<Input> items;
+  List list;
+  std::string name;
+  bool echo = false;
+  document.for_each([&](std::string_view key, Value value) {
+    if (key == "query") {
+      query = read_input(value, "query", Strings::either, limits);
+    } else if (key == "documents" || key == "texts") {
+      if (!name.empty()) wrong("documents", "give either \"documents\" or \"texts\"");
+      name = key;
+      if (value.get(list)) wrong(name, cat("\"", name, "\" must be a list, not ", kind_of(value)));
+      if (list.size() > 0 && (*list.begin()).is_number()) wrong(name, cat(name, "[0] must be a text or a picture"));
+      items = read_inputs(value, name, Strings::either, limits);
+    } else if (key == "model") {
+      body.model = string_of(value, "\"model\"", "model");
+    } else if (key == "top_n") {
+      body.top_n = static_cast<std::size_t>(integer_of(value, "top_n", 1, 1 << 30));
+    } else if (key == "return_documents" || key == "return_text") {
+      echo = bool_of(value, std::string(key)) || echo;
+    } else if (key == "raw_scores") {
+      body.raw_scores = bool_of(value, "raw_scores");
+    }
+  });
+  if (!query) wrong("query", "\"query\" is missing: the text or the picture that documents are compared with");
+  if (name.empty()) wrong("documents", "\"documents\" is missing: a list of texts or pictures");
+  require_inputs(items, name);
+  body.tei = name == "texts";
+  if (echo) {
+    for (Value item : list) body.echoes.push_back(simdjson::minify(item));
+  }
+  body.items.reserve(items.size() + 1);
+  body.items.push_back(std::move(*query));
+  for (Input& item : items) body.items.push_back(std::move(item));
+  return body;
+}
+
+namespace {
+
+struct Ranking {
+  std::vector<std::size_t> order;  ///< documents, best first
+  std::vector<float> scores;       ///< by document
+};
+
+Ranking rank(const Vectors& vectors, double scale, std::optional<std::size_t> top) {
+  Ranking out;
+  const std::vector<float>& query = vectors.items.at(0).values;
+  for (std::size_t i = 1; i < vectors.items.size(); ++i) {
+    out.scores.push_back(static_cast<float>(scale * cosine(query, vectors.items[i].values)));
+  }
+  out.order.resize(out.scores.size());
+  std::iota(out.order.begin(), out.order.end(), std::size_t{0});
+  std::stable_sort(out.order.begin(), out.order.end(),
+                   [&](std::size_t a, std::size_t b) { return out.scores[a] > out.scores[b]; });
+  out.order.resize(std::min(top.value_or(out.order.size()), out.order.size()));
+  return out;
+}
+
+std::string results_of(const Ranking& ranking, const std::vector<std::string>& echoes, bool tei) {
+  std::string out = "[";
+  for (const std::size_t i : ranking.order) {
+    out += cat(out.size() > 1 ? "," : "", "{\"index\":", i, tei ? ",\"score\":" : ",\"relevance_score\":");
+    append_number(ranking.scores[i], out);
+    if (!echoes.empty()) out += cat(tei ? ",\"text\":" : ",\"document\":", echoes.at(i));
+    out += '}';
+  }
+  return out += ']';
+}
+
+}  // namespace
+
+void post_rerank(Service& service, const CallPtr& call, const Reply& reply) {
+  const TeiClock clock;
+  RerankBody body =
+      take_body(service, *call, [&](const BodyLimits& limits) { return parse_rerank(call->body, limits); });
+  service.require_model(body.model);
+  std::size_t bytes = 128 * (body.items.size() + 4);
+  for (const std::string& echo : body.echoes) bytes += 2 * echo.size();
+  call->memory.add(bytes, "the answer");
+  const double scale = body.raw_scores ? service.info().logit_scale : 1;
+  const NameOf names = names_in({{"query", 1}, {body.tei ? "texts" : "documents", body.items.size() - 1}});
+  const std::size_t characters = characters_of(body.items);
+  const Reply way = body.tei ? in_shape(reply, Errors::tei) : reply;
+  embed(service, call, way, std::move(body.items), {}, names,
+        [&service, way, clock, characters, scale, echoes = std::move(body.echoes), top = body.top_n, tei = body.tei,
+         cohere = call->path == "/v2/rerank"](const Vectors& vectors) {
+          require_all(vectors);
+          Answer answer;
+          const std::string results = results_of(rank(vectors, scale, top), echoes, tei);
+          const long tokens = vectors.tokens();
+          if (tei) {
+            answer.body = results;
+            add_tei_headers(answer, vectors, clock, characters, service.info());
+          } else {
+            answer.body =
+                cat("{\"object\":\"rerank\",\"results\":", results, ",\"model\":", json_string(service.model_name()),
+                    ",\"usage\":{\"prompt_tokens\":", tokens, ",\"total_tokens\":", tokens, "}");
+            if (cohere) {
+              answer.body += ",\"meta\":{\"api_version\":{\"version\":\"2\"},\"billed_units\":{\"search_units\":1}}";
+            }
+            answer.body += id_and_date("rerank") + "}";
+          }
+          way(std::move(answer));
+        });
+}
+
+}  // namespace tandem::server
