@@ -11,6 +11,10 @@ std::string counts_json(const CacheCounts& counts) {
 
 }  // namespace
 
+const ApiOperation kCacheClearOperation{
+    "about", "Forgets what was computed for earlier requests; answers what was there", nullptr,
+    R"({"application/json": {"schema": {"type": "object", "properties": {"status": {"const": "ok"}, "cleared": {"type": "object", "properties": {"texts": {"$ref": "#/components/schemas/CacheCounts"}, "images": {"$ref": "#/components/schemas/CacheCounts"}, "pictures": {"$ref": "#/components/schemas/CacheCounts"}}, "required": ["texts", "images", "pictures"]}}, "required": ["status", "cleared"]}}})"};
+
 void post_cache_clear(Service& service, const CallPtr&, const Reply& reply) {
   const CacheStats before = service.cache_stats();
   service.clear_caches();

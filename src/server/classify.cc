@@ -125,6 +125,11 @@ ClassifyBody parse(const Call& call, const BodyLimits& limits) {
 
 }  // namespace
 
+const ApiOperation kClassifyOperation{
+    "labels", "Zero-shot labels of pictures; with \"input\" infinity's shape",
+    R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"image": {"$ref": "#/components/schemas/Picture"}, "labels": {"type": "array", "minItems": 1, "maxItems": 256, "items": {"type": "string", "minLength": 1, "maxLength": 256}}, "templates": {"type": "array", "minItems": 1, "maxItems": 16, "items": {"type": "string", "pattern": "^[a-z ]{0,20}[{][}][a-z ]{0,20}$"}}, "top": {"type": "integer", "minimum": 0, "maximum": 1000}, "model": {"$ref": "#/components/schemas/Model"}}, "required": ["image", "labels"], "not": {"anyOf": [{"required": ["images"]}, {"required": ["input"]}, {"required": ["template"]}]}}, {"type": "object", "properties": {"images": {"type": "array", "items": {"$ref": "#/components/schemas/Picture"}, "minItems": 1, "maxItems": "$ITEMS"}, "labels": {"type": "array", "minItems": 1, "maxItems": 256, "items": {"type": "string", "minLength": 1, "maxLength": 256}}, "templates": {"type": "array", "minItems": 1, "maxItems": 16, "items": {"type": "string", "pattern": "^[a-z ]{0,20}[{][}][a-z ]{0,20}$"}}, "top": {"type": "integer", "minimum": 0, "maximum": 1000}, "model": {"$ref": "#/components/schemas/Model"}}, "required": ["images", "labels"], "not": {"anyOf": [{"required": ["image"]}, {"required": ["input"]}, {"required": ["template"]}]}}, {"type": "object", "properties": {"input": {"$ref": "#/components/schemas/Comparables"}, "raw_scores": {"type": "boolean"}, "labels": {"type": "array", "minItems": 1, "maxItems": 256, "items": {"type": "string", "minLength": 1, "maxLength": 256}}, "templates": {"type": "array", "minItems": 1, "maxItems": 16, "items": {"type": "string", "pattern": "^[a-z ]{0,20}[{][}][a-z ]{0,20}$"}}, "top": {"type": "integer", "minimum": 0, "maximum": 1000}, "model": {"$ref": "#/components/schemas/Model"}}, "required": ["input", "labels"], "not": {"anyOf": [{"required": ["image"]}, {"required": ["images"]}, {"required": ["template"]}]}}]}}})",
+    R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"results": {"type": "array", "items": {"anyOf": [{"type": "object", "properties": {"labels": {"type": "array", "items": {"type": "object", "properties": {"label": {"type": "string"}, "probability": {"type": "number"}, "logit": {"type": "number"}, "emoji": {"type": "string"}}, "required": ["label", "probability", "logit"]}}}, "required": ["labels"]}, {"type": "object", "properties": {"error": {"$ref": "#/components/schemas/ItemError"}}, "required": ["error"]}]}}, "model": {"type": "string"}}, "required": ["results", "model"]}, {"type": "object", "properties": {"object": {"const": "classify"}, "data": {"type": "array", "items": {"type": "array", "items": {"type": "object", "properties": {"score": {"type": "number"}, "label": {"type": "string"}}, "required": ["score", "label"]}}}, "model": {"type": "string"}, "usage": {"$ref": "#/components/schemas/Usage"}, "id": {"type": "string"}, "created": {"type": "integer"}}, "required": ["object", "data", "model", "usage"]}]}}})"};
+
 void post_classify(Service& service, const CallPtr& call, const Reply& reply) {
   ClassifyBody body = take_body(service, *call, [&](const BodyLimits& limits) { return parse(*call, limits); });
   call->wishes.take(body.wishes);
@@ -169,6 +174,10 @@ void post_classify(Service& service, const CallPtr& call, const Reply& reply) {
   service.labels().get(named ? *body.labels : defaults.labels, body.templates.value_or(defaults.templates),
                        call->cancel, pictures);
 }
+
+const ApiOperation kLabelsOperation{
+    "labels", "The labels used where a request names none", nullptr,
+    R"({"application/json": {"schema": {"type": "object", "properties": {"labels": {"type": "array", "items": {"type": "string"}}, "emoji": {"type": "array", "items": {"type": "string"}}, "templates": {"type": "array", "items": {"type": "string"}}}, "required": ["labels", "emoji", "templates"]}}})"};
 
 void get_labels(Service& service, const CallPtr&, const Reply& reply) {
   if (!service.loaded()) service.require_ready();

@@ -27,6 +27,9 @@ telemetry::Live live_of(Service& service) {
 
 }  // namespace
 
+const ApiOperation kMetricsOperation{"about", "What was counted and measured, for Prometheus", nullptr,
+                                     R"({"text/plain": {"schema": {"type": "string"}}})"};
+
 void get_metrics(Service& service, const CallPtr&, const Reply& reply) {
   Answer answer;
   answer.content_type = telemetry::kMetricsType;
@@ -34,6 +37,10 @@ void get_metrics(Service& service, const CallPtr&, const Reply& reply) {
   answer.headers.emplace_back("Cache-Control", "no-store");
   reply(std::move(answer));
 }
+
+const ApiOperation kStatsOperation{
+    "about", "The same as JSON: requests, latency, batches, stages, queue, caches, memory", nullptr,
+    R"({"application/json": {"schema": {"type": "object", "required": ["status", "ready", "requests", "latency", "batches", "stages", "queue", "caches", "memory"]}}})"};
 
 void get_stats(Service& service, const CallPtr&, const Reply& reply) {
   Answer answer;

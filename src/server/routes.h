@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "server/message.h"
+#include "server/openapi.h"
 #include "server/service.h"
 
 namespace tandem::server {
@@ -17,8 +18,9 @@ struct Route {
   std::string_view method;  ///< GET (also answers HEAD) or POST
   std::string_view path;    ///< the whole path; ending in "/*": everything below
   Handler handler;
-  bool on_pool = false;  ///< reads files: never on an I/O thread
+  const ApiOperation* operation = nullptr;  ///< null: of the page, not of the API
   Errors errors = Errors::openai;
+  bool on_pool = false;  ///< reads files: never on an I/O thread
 };
 
 std::span<const Route> routes() noexcept;
@@ -57,41 +59,73 @@ auto take_bytes(const Service& service, Call& call, Parse parse) {
 
 // cache.cc
 void post_cache_clear(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kCacheClearOperation;
 // embeddings.cc
 void post_embeddings(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kEmbeddingsOperation;
 void post_image_embeddings(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kImageEmbeddingsOperation;
 // dialects/: one file each
 void post_tei_embed(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kTeiEmbedOperation;
 void post_tei_tokenize(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kTeiTokenizeOperation;
 void post_rerank(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kRerankOperation;
 void post_similarity(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kSimilarityOperation;
 void get_infinity_models(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kInfinityModelsOperation;
 void post_immich(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kImmichOperation;
 void get_ping(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kPingOperation;
 void post_weaviate(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kWeaviateOperation;
 void get_weaviate_meta(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kWeaviateMetaOperation;
 void get_weaviate_live(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kWeaviateLiveOperation;
 void get_weaviate_ready(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kWeaviateReadyOperation;
 void post_roboflow_image(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kRoboflowImageOperation;
 void post_roboflow_text(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kRoboflowTextOperation;
 void post_roboflow_compare(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kRoboflowCompareOperation;
 void post_infer(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kInferOperation;
 void post_feature(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kFeatureOperation;
 // classify.cc
 void post_classify(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kClassifyOperation;
 void get_labels(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kLabelsOperation;
 // search.cc
 void post_search(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kSearchOperation;
 void get_gallery(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kGalleryOperation;
 void get_picture(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kPictureOperation;
 // status.cc
 void get_health(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kHealthOperation;
 void get_ready(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kReadyOperation;
 void get_info(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kInfoOperation;
 void get_models(Service&, const CallPtr&, const Reply&);
 // reports.cc
 void get_metrics(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kMetricsOperation;
 void get_stats(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kStatsOperation;
+// openapi.cc
+void get_openapi(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kOpenapiOperation;
 // page.cc
 void get_page(Service&, const CallPtr&, const Reply&);
 

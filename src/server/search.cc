@@ -54,6 +54,11 @@ std::size_t number_of(const Call& call, const char* name, std::size_t otherwise)
 
 }  // namespace
 
+const ApiOperation kSearchOperation{
+    "search", "The gallery's pictures nearest to a text or a picture",
+    R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"text": {"$ref": "#/components/schemas/Text"}, "top": {"type": "integer", "minimum": 1, "maximum": 1000}, "model": {"$ref": "#/components/schemas/Model"}}, "required": ["text"], "not": {"required": ["image"]}}, {"type": "object", "properties": {"image": {"$ref": "#/components/schemas/Picture"}, "top": {"type": "integer", "minimum": 1, "maximum": 1000}, "model": {"$ref": "#/components/schemas/Model"}}, "required": ["image"], "not": {"required": ["text"]}}]}}})",
+    R"({"application/json": {"schema": {"type": "object", "properties": {"results": {"type": "array", "items": {"type": "object"}}, "gallery": {"type": "object", "properties": {"count": {"type": "integer"}, "done": {"type": "integer"}, "failed": {"type": "integer"}}, "required": ["count", "done", "failed"]}}, "required": ["results", "gallery"]}}})"};
+
 void post_search(Service& service, const CallPtr& call, const Reply& reply) {
   SearchBody body =
       take_body(service, *call, [&](const BodyLimits& limits) { return parse_search(call->body, limits); });
@@ -68,6 +73,11 @@ void post_search(Service& service, const CallPtr& call, const Reply& reply) {
           reply(search_answer(*gallery, vectors.items.at(0), top, what));
         });
 }
+
+const ApiOperation kGalleryOperation{
+    "search", "The gallery", nullptr,
+    R"({"application/json": {"schema": {"type": "object", "properties": {"gallery": {"type": "object", "properties": {"count": {"type": "integer"}, "done": {"type": "integer"}, "failed": {"type": "integer"}}, "required": ["count", "done", "failed"]}, "pictures": {"type": "array", "items": {"type": "object"}}}, "required": ["gallery", "pictures"]}}})",
+    R"([{"name": "offset", "in": "query", "required": false, "schema": {"type": "integer", "minimum": 0, "maximum": 1000000000}}, {"name": "limit", "in": "query", "required": false, "schema": {"type": "integer", "minimum": 0, "maximum": 1000000000}}])"};
 
 void get_gallery(Service& service, const CallPtr& call, const Reply& reply) {
   const std::shared_ptr<Gallery> gallery = service.gallery();
@@ -85,6 +95,11 @@ void get_gallery(Service& service, const CallPtr& call, const Reply& reply) {
   answer.body += "]}";
   reply(std::move(answer));
 }
+
+const ApiOperation kPictureOperation{
+    "search", "One of the gallery's pictures", nullptr,
+    R"({"image/jpeg": {"schema": {"type": "string", "format": "binary"}}, "image/png": {"schema": {"type": "string", "format": "binary"}}, "image/webp": {"schema": {"type": "string", "format": "binary"}}, "image/gif": {"schema": {"type": "string", "format": "binary"}}, "image/bmp": {"schema": {"type": "string", "format": "binary"}}})",
+    R"([{"name": "id", "in": "path", "required": true, "schema": {"type": "integer", "minimum": 0}}])"};
 
 void get_picture(Service& service, const CallPtr& call, const Reply& reply) {
   const std::string_view text = std::string_view(call->path).substr(std::string_view("/gallery/").size());

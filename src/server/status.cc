@@ -40,10 +40,16 @@ std::string tei_dtype(const std::string& precision) {
 
 }  // namespace
 
+const ApiOperation kHealthOperation{"about", "Whether the server lives", nullptr,
+                                 R"({"application/json": {"schema": {"type": "object"}}})"};
+
 void get_health(Service& service, const CallPtr&, const Reply& reply) {
   const bool well = service.alive();
   reply(json_answer(status_json(service, well, "failed"), well ? 200 : 503));
 }
+
+const ApiOperation kReadyOperation{"about", "Whether it answers now: loaded, not stopping, with a device that works",
+                                nullptr, R"({"application/json": {"schema": {"type": "object"}}})"};
 
 void get_ready(Service& service, const CallPtr&, const Reply& reply) {
   const bool ready = service.ready();
@@ -55,6 +61,9 @@ void get_ready(Service& service, const CallPtr&, const Reply& reply) {
                     ready ? 200 : 503));
 }
 
+const ApiOperation kModelsOperation{"about", "The models (OpenAI)", nullptr,
+                                 R"({"application/json": {"schema": {"type": "object"}}})"};
+
 void get_models(Service& service, const CallPtr&, const Reply& reply) {
   reply(json_answer({{"object", "list"},
                      {"data", json::array({{{"id", service.model_name()},
@@ -62,6 +71,9 @@ void get_models(Service& service, const CallPtr&, const Reply& reply) {
                                             {"created", service.started_at()},
                                             {"owned_by", "tandem"}}})}}));
 }
+
+const ApiOperation kInfoOperation{"about", "What is served, and the limits; with the fields of TEI", nullptr,
+                               R"({"application/json": {"schema": {"type": "object"}}})"};
 
 void get_info(Service& service, const CallPtr&, const Reply& reply) {
   const State state = service.state();

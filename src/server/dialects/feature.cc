@@ -72,6 +72,11 @@ FeatureBody parse_feature_picture(std::string_view bytes, std::string_view query
   return body;
 }
 
+const ApiOperation kFeatureOperation{
+    "vectors", "One picture to its feature vector",
+    R"({"application/json": {"schema": {"type": "object", "properties": {"image": {"$ref": "#/components/schemas/Picture"}, "feature": {"type": "string", "enum": ["pooled", "projected"]}, "normalize": {"type": "boolean"}}, "required": ["image"]}}})",
+    R"({"application/json": {"schema": {"type": "object", "properties": {"feature": {"type": "string"}, "dimension": {"type": "integer"}, "vector": {"$ref": "#/components/schemas/Vector"}, "model": {"type": "string"}}, "required": ["feature", "dimension", "vector", "model"]}}, "application/x-npy": {"schema": {"type": "string", "format": "binary"}}, "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}})"};
+
 void post_feature(Service& service, const CallPtr& call, const Reply& reply) {
   FeatureBody body;
   if (call->content_type.starts_with("multipart/form-data")) {

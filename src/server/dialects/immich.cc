@@ -54,6 +54,11 @@ ImmichBody parse_immich(std::string_view bytes, std::string_view content_type, c
   return body;
 }
 
+const ApiOperation kImmichOperation{
+    "immich", "A picture or a text to a vector",
+    R"({"multipart/form-data": {"schema": {"type": "object", "properties": {"entries": {"const": "{\"clip\":{\"textual\":{\"modelName\":\"ViT-B-32__openai\"}}}"}, "text": {"type": "string", "pattern": "^[A-Za-z ]{0,80}$"}}, "required": ["entries", "text"]}}})",
+    R"({"application/json": {"schema": {"type": "object", "properties": {"clip": {"type": "string"}, "imageHeight": {"type": "integer"}, "imageWidth": {"type": "integer"}}, "required": ["clip"]}}})"};
+
 void post_immich(Service& service, const CallPtr& call, const Reply& reply) {
   ImmichBody body = take_bytes(
       service, *call, [&](const BodyLimits& limits) { return parse_immich(call->body, call->content_type, limits); });
@@ -73,6 +78,9 @@ void post_immich(Service& service, const CallPtr& call, const Reply& reply) {
           reply(std::move(answer));
         });
 }
+
+const ApiOperation kPingOperation{"about", "Whether the server lives", nullptr,
+                               R"({"text/plain": {"schema": {"type": "string"}}})"};
 
 void get_ping(Service& service, const CallPtr&, const Reply& reply) {
   if (!service.alive()) throw Error(Code::unavailable, "the model does not answer: GET /health says why");

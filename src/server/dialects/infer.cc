@@ -119,6 +119,11 @@ InferBody parse_infer(std::string json, const BodyLimits& limits) {
   return body;
 }
 
+const ApiOperation kInferOperation{
+    "vectors", "Pictures and texts to logits, probabilities and both embeddings",
+    R"({"application/json": {"schema": {"type": "object", "properties": {"image": {"anyOf": [{"anyOf": [{"$ref": "#/components/schemas/Picture"}, {"$ref": "#/components/schemas/Pixels"}]}, {"type": "array", "items": {"anyOf": [{"$ref": "#/components/schemas/Picture"}, {"$ref": "#/components/schemas/Pixels"}]}, "minItems": 1, "maxItems": 64}]}, "text": {"anyOf": [{"$ref": "#/components/schemas/Text"}, {"type": "array", "items": {"$ref": "#/components/schemas/Text"}, "minItems": 1, "maxItems": 64}]}}, "required": ["image", "text"], "not": {"anyOf": [{"required": ["images"]}, {"required": ["texts"]}]}}}})",
+    R"({"application/json": {"schema": {"type": "object", "properties": {"logits": {"$ref": "#/components/schemas/Vectors"}, "probabilities": {"$ref": "#/components/schemas/Vectors"}, "image_embeddings": {"$ref": "#/components/schemas/Vectors"}, "text_embeddings": {"$ref": "#/components/schemas/Vectors"}, "model": {"type": "string"}}, "required": ["logits", "probabilities", "image_embeddings", "text_embeddings", "model"]}}})"};
+
 void post_infer(Service& service, const CallPtr& call, const Reply& reply) {
   // Beside the body: the pixels (half of it at the most), and the rest of the text, which is parsed as JSON.
   InferBody body;

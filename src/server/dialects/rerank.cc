@@ -87,6 +87,10 @@ std::string results_of(const Ranking& ranking, const std::vector<std::string>& e
 
 }  // namespace
 
+const ApiOperation kRerankOperation{
+    "rerank", "Documents by their likeness to a query, texts or pictures (Cohere, Jina, infinity; with \"texts\" TEI)",
+    R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"query": {"$ref": "#/components/schemas/Comparable"}, "model": {"$ref": "#/components/schemas/Model"}, "raw_scores": {"type": "boolean"}, "documents": {"$ref": "#/components/schemas/Comparables"}, "top_n": {"type": "integer", "minimum": 1, "maximum": 2048}, "return_documents": {"type": "boolean"}}, "required": ["query", "documents"], "not": {"anyOf": [{"required": ["texts"]}, {"required": ["return_text"]}]}}, {"type": "object", "properties": {"query": {"$ref": "#/components/schemas/Comparable"}, "model": {"$ref": "#/components/schemas/Model"}, "raw_scores": {"type": "boolean"}, "texts": {"$ref": "#/components/schemas/Comparables"}, "return_text": {"type": "boolean"}}, "required": ["query", "texts"], "not": {"anyOf": [{"required": ["documents"]}, {"required": ["return_documents"]}, {"required": ["top_n"]}]}}]}}})", R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"object": {"const": "rerank"}, "results": {"type": "array", "items": {"type": "object", "properties": {"index": {"type": "integer"}, "relevance_score": {"type": "number"}, "document": {}}, "required": ["index", "relevance_score"]}}, "model": {"type": "string"}, "usage": {"$ref": "#/components/schemas/Usage"}, "id": {"type": "string"}, "created": {"type": "integer"}}, "required": ["object", "results", "model", "usage", "id", "created"]}, {"type": "array", "items": {"type": "object", "properties": {"index": {"type": "integer"}, "score": {"type": "number"}, "text": {}}, "required": ["index", "score"]}}]}}})"};
+
 void post_rerank(Service& service, const CallPtr& call, const Reply& reply) {
   const TeiClock clock;
   RerankBody body =

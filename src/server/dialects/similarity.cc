@@ -56,6 +56,11 @@ SimilarityBody parse_similarity(const std::string& json, const BodyLimits& limit
   return body;
 }
 
+const ApiOperation kSimilarityOperation{
+    "vectors", "Cosines of everything with everything; with \"inputs\" TEI's shape",
+    R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"a": {"anyOf": [{"$ref": "#/components/schemas/Comparable"}, {"$ref": "#/components/schemas/Comparables"}]}, "b": {"anyOf": [{"$ref": "#/components/schemas/Comparable"}, {"$ref": "#/components/schemas/Comparables"}]}, "model": {"$ref": "#/components/schemas/Model"}}, "required": ["a", "b"], "additionalProperties": false}, {"type": "object", "properties": {"inputs": {"type": "object", "properties": {"source_sentence": {"$ref": "#/components/schemas/Text"}, "sentences": {"type": "array", "minItems": 1, "maxItems": "$ITEMS", "items": {"$ref": "#/components/schemas/Text"}}}, "required": ["source_sentence", "sentences"]}}, "required": ["inputs"], "additionalProperties": false}]}}})",
+    R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"similarity": {"$ref": "#/components/schemas/Vectors"}, "model": {"type": "string"}}, "required": ["similarity", "model"]}, {"$ref": "#/components/schemas/Vector"}]}}})"};
+
 void post_similarity(Service& service, const CallPtr& call, const Reply& reply) {
   const TeiClock clock;
   SimilarityBody body =

@@ -28,6 +28,11 @@ WeaviateBody parse_weaviate(const std::string& json, const BodyLimits& limits) {
   return body;
 }
 
+const ApiOperation kWeaviateOperation{
+    "weaviate", "Texts and pictures to vectors",
+    R"({"application/json": {"schema": {"type": "object", "properties": {"texts": {"type": "array", "items": {"$ref": "#/components/schemas/Text"}, "maxItems": "$ITEMS"}, "images": {"type": "array", "items": {"$ref": "#/components/schemas/Picture"}, "maxItems": "$ITEMS"}}, "anyOf": [{"required": ["texts"]}, {"required": ["images"]}]}}})",
+    R"({"application/json": {"schema": {"type": "object", "properties": {"textVectors": {"$ref": "#/components/schemas/Vectors"}, "imageVectors": {"$ref": "#/components/schemas/Vectors"}}, "required": ["textVectors", "imageVectors"]}}})"};
+
 void post_weaviate(Service& service, const CallPtr& call, const Reply& reply) {
   WeaviateBody body =
       take_body(service, *call, [&](const BodyLimits& limits) { return parse_weaviate(call->body, limits); });
@@ -48,6 +53,9 @@ void post_weaviate(Service& service, const CallPtr& call, const Reply& reply) {
         });
 }
 
+const ApiOperation kWeaviateMetaOperation{"weaviate", "The model", nullptr,
+                                       R"({"application/json": {"schema": {"type": "object"}}})"};
+
 void get_weaviate_meta(Service& service, const CallPtr&, const Reply& reply) {
   if (!service.loaded()) service.require_ready();
   const EngineInfo& info = service.info();
@@ -61,12 +69,16 @@ void get_weaviate_meta(Service& service, const CallPtr&, const Reply& reply) {
   reply(std::move(answer));
 }
 
+const ApiOperation kWeaviateLiveOperation{"weaviate", "Whether the server lives", nullptr, nullptr, nullptr, 204};
+
 void get_weaviate_live(Service& service, const CallPtr&, const Reply& reply) {
   if (!service.alive()) throw Error(Code::unavailable, "the model does not answer: GET /health says why");
   Answer answer;
   answer.status = 204;
   reply(std::move(answer));
 }
+
+const ApiOperation kWeaviateReadyOperation{"weaviate", "Whether it answers now", nullptr, nullptr, nullptr, 204};
 
 void get_weaviate_ready(Service& service, const CallPtr&, const Reply& reply) {
   service.require_ready();

@@ -1,0 +1,163 @@
+// GET /openapi.json, made from the table of routes, and the /docs page that reads it.
+#include "server/openapi.h"
+
+#include <nlohmann/json.hpp>
+
+#include "server/routes.h"
+#include "tandem/version.h"
+
+namespace tandem::server {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kComponents = R"({
+  "Text": {"type": "string", "maxLength": 4096, "description": "A text. Longer ones are cut to the model's context."},
+  "TokenIds": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": "$LAST_TOKEN"}, "minItems": 1,
+    "maxItems": "$CONTEXT", "description": "A text as the model's own token ids, with start and end."},
+  "Picture": {"type": "string", "format": "picture", "minLength": 8,
+    "description": "JPEG, PNG, WebP, BMP or GIF as a data URI or as bare base64; a URL where the server was started with --allow-urls.",
+    "examples": ["$PICTURE"]},
+  "PictureUri": {"type": "string", "format": "picture-uri", "minLength": 8,
+    "description": "JPEG, PNG, WebP, BMP or GIF as a data URI; a URL where the server was started with --allow-urls.",
+    "examples": ["$PICTURE"]},
+  "TextPart": {"type": "object", "properties": {"type": {"const": "text"}, "text": {"$ref": "#/components/schemas/Text"}},
+    "required": ["text"], "additionalProperties": false},
+  "PicturePart": {"type": "object", "properties": {"type": {"const": "image"}, "image": {"$ref": "#/components/schemas/Picture"}},
+    "required": ["image"], "additionalProperties": false},
+  "UrlPart": {"type": "object", "properties": {"type": {"const": "image_url"}, "image_url": {"anyOf": [
+      {"$ref": "#/components/schemas/PictureUri"},
+      {"type": "object", "properties": {"url": {"$ref": "#/components/schemas/PictureUri"}}, "required": ["url"]}]}},
+    "required": ["image_url"], "additionalProperties": false},
+  "Item": {"anyOf": [{"$ref": "#/components/schemas/TextPart"}, {"$ref": "#/components/schemas/PicturePart"},
+    {"$ref": "#/components/schemas/UrlPart"},
+    {"type": "object", "properties": {"url": {"$ref": "#/components/schemas/PictureUri"}}, "required": ["url"], "additionalProperties": false},
+    {"type": "object", "properties": {"bytes": {"$ref": "#/components/schemas/Picture"}}, "required": ["bytes"], "additionalProperties": false},
+    {"type": "object", "properties": {"content": {"$ref": "#/components/schemas/Content"}}, "required": ["content"], "additionalProperties": false}]},
+  "Content": {"anyOf": [{"$ref": "#/components/schemas/Text"}, {"type": "array", "minItems": 1, "maxItems": 1, "items": {"anyOf": [
+    {"$ref": "#/components/schemas/TextPart"}, {"$ref": "#/components/schemas/UrlPart"}]}}]},
+  "Comparable": {"anyOf": [{"$ref": "#/components/schemas/Text"}, {"$ref": "#/components/schemas/Item"}]},
+  "Comparables": {"type": "array", "minItems": 1, "maxItems": "$ITEMS", "items": {"$ref": "#/components/schemas/Comparable"}},
+  "Inputs": {"description": "One input or a list: texts, token ids, pictures, mixed as you like. A string that is a data URI of a picture is that picture.",
+    "anyOf": [{"$ref": "#/components/schemas/Text"}, {"$ref": "#/components/schemas/TokenIds"}, {"$ref": "#/components/schemas/Item"},
+      {"type": "array", "minItems": 1, "maxItems": "$ITEMS", "items": {"anyOf": [{"$ref": "#/components/schemas/Text"}, {"$ref": "#/components/schemas/Item"}]}},
+      {"type": "array", "minItems": 1, "maxItems": "$ITEMS", "items": {"$ref": "#/components/schemas/TokenIds"}}]},
+  "Pixels": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "array", "minItems": 1, "maxItems": 64, "items": {"type": "array", "minItems": 3, "maxItems": 3, "items": {"type": "integer", "minimum": 0, "maximum": 255}}}, "description": "height x width x 3"},
+  "Vector": {"type": "array", "items": {"type": "number"}},
+  "Vectors": {"type": "array", "items": {"$ref": "#/components/schemas/Vector"}},
+  "Model": {"type": "string", "enum": "$MODELS"},
+  "Usage": {"type": "object", "properties": {"prompt_tokens": {"type": "integer"}, "total_tokens": {"type": "integer"}},
+    "required": ["prompt_tokens", "total_tokens"]},
+  "CacheCounts": {"type": "object", "properties": {"entries": {"type": "integer"}, "hits": {"type": "integer"}, "misses": {"type": "integer"}}, "required": ["entries", "hits", "misses"]},
+  "ItemError": {"type": "object", "properties": {"code": {"type": "string"}, "message": {"type": "string"}}, "required": ["code", "message"]},
+  "Error": {"type": "object", "properties": {"error": {"type": "object", "properties": {"message": {"type": "string"},
+      "type": {"type": "string"}, "code": {"type": "string"}, "param": {"type": ["string", "null"]}},
+    "required": ["message", "type", "code", "param"]}}, "required": ["error"]},
+  "TeiError": {"type": "object", "properties": {"error": {"type": "string"}, "error_type": {"type": "string",
+    "enum": ["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]}}, "required": ["error", "error_type"]},
+  "BareError": {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]},
+  "RoboflowError": {"type": "object", "properties": {"message": {"type": "string"}}, "required": ["message"]}
+})";
+
+/// A valid picture for examples: 2 x 2 pixels.
+constexpr const char* kPicture =
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAE0lEQVR4nGP4z8DAAML/"
+    "GRj+AwAd9AP9G7Cm1AAAAABJRU5ErkJggg"
+    "==";
+
+const char* error_schema(Errors errors) {
+  switch (errors) {
+    case Errors::openai: return "Error";
+    case Errors::tei: return "TeiError";
+    case Errors::bare: return "BareError";
+    case Errors::roboflow: return "RoboflowError";
+  }
+  return "Error";
+}
+
+/// "$WIDTH" and the like to what this server knows.
+void fill_in(json& value, const json& facts) {
+  if (value.is_string()) {
+    const auto fact = facts.find(value.get_ref<const std::string&>());
+    if (fact != facts.end()) value = *fact;
+  } else if (value.is_structured()) {
+    for (json& inner : value) fill_in(inner, facts);
+  }
+}
+
+json answers_of(const Route& route) {
+  const ApiOperation& operation = *route.operation;
+  const json error = {{"application/json",
+                       {{"schema", {{"$ref", std::string("#/components/schemas/") + error_schema(route.errors)}}}}}};
+  json answers;
+  json good = {{"description", "What was asked for"}};
+  if (operation.answer) good["content"] = json::parse(operation.answer);
+  answers[std::to_string(operation.status)] = good;
+  const auto add = [&](const char* status, const char* why) {
+    answers[status] = {{"description", why}, {"content", error}};
+  };
+  if (route.method == "POST") {
+    add(route.errors == Errors::tei ? "422" : "400", "The request is wrong: the message says what, and what to do");
+    add("413", "A limit is exceeded; the message names it");
+    add("429", "Too much is waiting: try again after Retry-After seconds");
+    if (route.errors == Errors::tei) add("400", "There is no input");
+  }
+  add("503", "Loading, stopping, or without a device that works");
+  add("default", "Any other failure");
+  return answers;
+}
+
+json facts_of(const Service& service) {
+  const bool loaded = service.loaded();
+  json models = {service.model_name(), "default"};
+  if (service.model_name() == "default") models.erase(1);
+  const ServerOptions& options = service.options();
+  return {{"$MODELS", models},
+          {"$PICTURE", kPicture},
+          {"$ITEMS", options.max_items},
+          {"$WIDTH", loaded ? service.info().embed_dim : 1 << 20},
+          {"$CONTEXT", loaded ? service.info().context_length : 77},
+          {"$LAST_TOKEN", loaded ? service.info().vocab_size - 1 : 49407}};
+}
+
+}  // namespace
+
+std::string openapi_json(const Service& service) {
+  const json facts = facts_of(service);
+  json document = {{"openapi", "3.1.0"},
+                   {"info",
+                    {{"title", "Tandem"},
+                     {"version", version()},
+                     {"description",
+                      "CLIP inference: pictures and texts to vectors, labels and hits. Errors say what was wrong and "
+                      "what to do; fields that a route does not know are ignored."}}},
+                   {"servers", {{{"url", "/"}}}},
+                   {"components", {{"schemas", json::parse(kComponents)}}}};
+  json& paths = document["paths"];
+  for (const Route& route : routes()) {
+    if (!route.operation) continue;
+    const ApiOperation& operation = *route.operation;
+    std::string path(route.path);
+    if (path.ends_with("/*")) path.replace(path.size() - 1, 1, "{id}");
+    std::string method(route.method);
+    for (char& c : method) c = static_cast<char>(c - 'A' + 'a');
+    json& entry = paths[path][method];
+    entry = {{"tags", {operation.tag}}, {"summary", operation.summary}, {"responses", answers_of(route)}};
+    if (operation.body) entry["requestBody"] = {{"required", true}, {"content", json::parse(operation.body)}};
+    if (operation.parameters) entry["parameters"] = json::parse(operation.parameters);
+  }
+  fill_in(document, facts);
+  return document.dump();
+}
+
+void get_openapi(Service& service, const CallPtr&, const Reply& reply) {
+  Answer answer;
+  answer.body = openapi_json(service);
+  answer.headers.emplace_back("Cache-Control", "no-cache");
+  reply(std::move(answer));
+}
+
+const ApiOperation kOpenapiOperation{"about", "This description of the API", nullptr,
+                                  R"({"application/json": {"schema": {"type": "object"}}})"};
+
+}  // namespace tandem::server
