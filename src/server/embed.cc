@@ -21,7 +21,7 @@ struct Split {
   std::vector<ItemError> errors;
 };
 
-Split split(std::vector<Input> inputs) {
+Split split(std::vector<Input> inputs, std::size_t context, const NameOf& name) {
   Split out;
   out.places.reserve(inputs.size());
   for (Input& input : inputs) {
@@ -30,6 +30,14 @@ Split split(std::vector<Input> inputs) {
     if (auto* error = std::get_if<ItemError>(&input)) {
       out.places.push_back({Place::failed, out.errors.size()});
       out.errors.push_back(std::move(*error));
+      continue;
+    }
+    const auto* tokens = std::get_if<std::vector<std::int32_t>>(&input);
+    if (tokens && context > 0 && tokens->size() > context) {
+      const std::size_t index = out.places.size();
+      out.places.push_back({Place::failed, out.errors.size()});
+      out.errors.push_back({Code::invalid_argument,
+                            cat(name(index), ": ", tokens->size(), " token ids; the model's context is ", context)});
       continue;
     }
     const bool text =
@@ -100,7 +108,7 @@ void embed(Service& service, const CallPtr& call, const Reply& reply, std::vecto
     throw Error(Code::too_large, cat(inputs.size(), " inputs; the limit is ", most, " in one request"));
   }
   call->memory.add(inputs.size() * width_of(service.info(), options) * sizeof(float), "the vectors");
-  Split work = split(std::move(inputs));
+  Split work = split(std::move(inputs), static_cast<std::size_t>(service.info().context_length), name);
   work.request.options = options;
   if (work.request.images.empty() && work.request.texts.empty()) {
     return on_done(joined({}, work.places, std::move(work.errors), name));

@@ -24,7 +24,7 @@ Input input_of_parts(List parts, const std::string& what, const BodyLimits& limi
                               " parts: give one text or one picture for each vector, as inputs of their own"));
   }
   const Value part = parts.at(0).value();
-  if (part.is_array()) wrong(param_of(what), cat(what, "[0] must be an object, not a list"));
+  if (!part.is_object()) wrong(param_of(what), cat(what, "[0] must be an object, not ", kind_of(part)));
   return read_input(part, what + "[0]", Strings::texts, limits);
 }
 

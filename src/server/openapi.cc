@@ -1,6 +1,7 @@
 // GET /openapi.json, made from the table of routes, and the /docs page that reads it.
 #include "server/openapi.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "server/routes.h"
@@ -12,58 +13,49 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kComponents = R"({
-  "Text": {"type": "string", "maxLength": 4096, "description": "A text. Longer ones are cut to the model's context."},
-  "TokenIds": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": "$LAST_TOKEN"}, "minItems": 1,
-    "maxItems": "$CONTEXT", "description": "A text as the model's own token ids, with start and end."},
-  "Picture": {"type": "string", "format": "picture", "minLength": 8,
-    "description": "JPEG, PNG, WebP, BMP or GIF as a data URI or as bare base64; a URL where the server was started with --allow-urls.",
-    "examples": ["$PICTURE"]},
-  "PictureUri": {"type": "string", "format": "picture-uri", "minLength": 8,
-    "description": "JPEG, PNG, WebP, BMP or GIF as a data URI; a URL where the server was started with --allow-urls.",
-    "examples": ["$PICTURE"]},
-  "TextPart": {"type": "object", "properties": {"type": {"const": "text"}, "text": {"$ref": "#/components/schemas/Text"}},
-    "required": ["text"], "additionalProperties": false},
-  "PicturePart": {"type": "object", "properties": {"type": {"const": "image"}, "image": {"$ref": "#/components/schemas/Picture"}},
-    "required": ["image"], "additionalProperties": false},
-  "UrlPart": {"type": "object", "properties": {"type": {"const": "image_url"}, "image_url": {"anyOf": [
-      {"$ref": "#/components/schemas/PictureUri"},
-      {"type": "object", "properties": {"url": {"$ref": "#/components/schemas/PictureUri"}}, "required": ["url"]}]}},
-    "required": ["image_url"], "additionalProperties": false},
-  "Item": {"anyOf": [{"$ref": "#/components/schemas/TextPart"}, {"$ref": "#/components/schemas/PicturePart"},
-    {"$ref": "#/components/schemas/UrlPart"},
-    {"type": "object", "properties": {"url": {"$ref": "#/components/schemas/PictureUri"}}, "required": ["url"], "additionalProperties": false},
-    {"type": "object", "properties": {"bytes": {"$ref": "#/components/schemas/Picture"}}, "required": ["bytes"], "additionalProperties": false},
-    {"type": "object", "properties": {"content": {"$ref": "#/components/schemas/Content"}}, "required": ["content"], "additionalProperties": false}]},
-  "Content": {"anyOf": [{"$ref": "#/components/schemas/Text"}, {"type": "array", "minItems": 1, "maxItems": 1, "items": {"anyOf": [
-    {"$ref": "#/components/schemas/TextPart"}, {"$ref": "#/components/schemas/UrlPart"}]}}]},
+  "Text": {"type": "string", "description": "A text. Longer ones are cut to the model's context."},
+  "TokenIds": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": "$LAST_TOKEN"}, "minItems": 1, "maxItems": "$CONTEXT", "description": "A text as the model's own token ids, with start and end."},
+  "Picture": {"type": "string", "format": "picture", "minLength": 8, "description": "JPEG, PNG, WebP, BMP or GIF as a data URI or as bare base64; a URL where the server was started with --allow-urls.", "examples": ["$PICTURE"]},
+  "PictureUri": {"type": "string", "format": "picture-uri", "minLength": 8, "description": "JPEG, PNG, WebP, BMP or GIF as a data URI; a URL where the server was started with --allow-urls.", "examples": ["$PICTURE"]},
+  "TextPart": {"type": "object", "properties": {"type": {}, "text": {"$ref": "#/components/schemas/Text"}, "image": {"type": "null"}, "image_url": {"type": "null"}, "url": {"type": "null"}, "bytes": {"type": "null"}, "content": {"type": "null"}}, "required": ["text"]},
+  "PicturePart": {"type": "object", "properties": {"type": {}, "image": {"$ref": "#/components/schemas/Picture"}, "text": {"type": "null"}, "image_url": {"type": "null"}, "url": {"type": "null"}, "bytes": {"type": "null"}, "content": {"type": "null"}}, "required": ["image"]},
+  "UrlPart": {"type": "object", "properties": {"type": {}, "image_url": {"anyOf": [{"$ref": "#/components/schemas/PictureUri"}, {"type": "object", "properties": {"url": {"$ref": "#/components/schemas/PictureUri"}}, "required": ["url"]}]}, "text": {"type": "null"}, "image": {"type": "null"}, "url": {"type": "null"}, "bytes": {"type": "null"}, "content": {"type": "null"}}, "required": ["image_url"]},
+  "Item": {"anyOf": [{"$ref": "#/components/schemas/TextPart"}, {"$ref": "#/components/schemas/PicturePart"}, {"$ref": "#/components/schemas/UrlPart"}, {"type": "object", "properties": {"url": {"$ref": "#/components/schemas/PictureUri"}, "text": {"type": "null"}, "image": {"type": "null"}, "image_url": {"type": "null"}, "bytes": {"type": "null"}, "content": {"type": "null"}}, "required": ["url"]}, {"type": "object", "properties": {"bytes": {"$ref": "#/components/schemas/Picture"}, "text": {"type": "null"}, "image": {"type": "null"}, "image_url": {"type": "null"}, "url": {"type": "null"}, "content": {"type": "null"}}, "required": ["bytes"]}, {"type": "object", "properties": {"content": {"$ref": "#/components/schemas/Content"}, "text": {"type": "null"}, "image": {"type": "null"}, "image_url": {"type": "null"}, "url": {"type": "null"}, "bytes": {"type": "null"}}, "required": ["content"]}]},
+  "Content": {"anyOf": [{"$ref": "#/components/schemas/Text"}, {"type": "array", "minItems": 1, "maxItems": 1, "items": {"anyOf": [{"$ref": "#/components/schemas/TextPart"}, {"$ref": "#/components/schemas/UrlPart"}]}}]},
   "Comparable": {"anyOf": [{"$ref": "#/components/schemas/Text"}, {"$ref": "#/components/schemas/Item"}]},
-  "Comparables": {"type": "array", "minItems": 1, "maxItems": "$ITEMS", "items": {"$ref": "#/components/schemas/Comparable"}},
-  "Inputs": {"description": "One input or a list: texts, token ids, pictures, mixed as you like. A string that is a data URI of a picture is that picture.",
-    "anyOf": [{"$ref": "#/components/schemas/Text"}, {"$ref": "#/components/schemas/TokenIds"}, {"$ref": "#/components/schemas/Item"},
-      {"type": "array", "minItems": 1, "maxItems": "$ITEMS", "items": {"anyOf": [{"$ref": "#/components/schemas/Text"}, {"$ref": "#/components/schemas/Item"}]}},
-      {"type": "array", "minItems": 1, "maxItems": "$ITEMS", "items": {"$ref": "#/components/schemas/TokenIds"}}]},
-  "Pixels": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "array", "minItems": 1, "maxItems": 64, "items": {"type": "array", "minItems": 3, "maxItems": 3, "items": {"type": "integer", "minimum": 0, "maximum": 255}}}, "description": "height x width x 3"},
+  "Comparables": {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Comparable"}},
+  "Inputs": {"description": "One input or a list: texts, token ids, pictures, mixed as you like. A string that is a data URI of a picture is that picture.", "anyOf": [{"$ref": "#/components/schemas/Text"}, {"$ref": "#/components/schemas/TokenIds"}, {"$ref": "#/components/schemas/Item"}, {"type": "array", "minItems": 1, "items": {"anyOf": [{"$ref": "#/components/schemas/Text"}, {"$ref": "#/components/schemas/Item"}]}}, {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/TokenIds"}}]},
   "Vector": {"type": "array", "items": {"type": "number"}},
   "Vectors": {"type": "array", "items": {"$ref": "#/components/schemas/Vector"}},
   "Model": {"type": "string", "enum": "$MODELS"},
-  "Usage": {"type": "object", "properties": {"prompt_tokens": {"type": "integer"}, "total_tokens": {"type": "integer"}},
-    "required": ["prompt_tokens", "total_tokens"]},
+  "Usage": {"type": "object", "properties": {"prompt_tokens": {"type": "integer"}, "total_tokens": {"type": "integer"}}, "required": ["prompt_tokens", "total_tokens"]},
   "CacheCounts": {"type": "object", "properties": {"entries": {"type": "integer"}, "hits": {"type": "integer"}, "misses": {"type": "integer"}}, "required": ["entries", "hits", "misses"]},
   "ItemError": {"type": "object", "properties": {"code": {"type": "string"}, "message": {"type": "string"}}, "required": ["code", "message"]},
-  "Error": {"type": "object", "properties": {"error": {"type": "object", "properties": {"message": {"type": "string"},
-      "type": {"type": "string"}, "code": {"type": "string"}, "param": {"type": ["string", "null"]}},
-    "required": ["message", "type", "code", "param"]}}, "required": ["error"]},
-  "TeiError": {"type": "object", "properties": {"error": {"type": "string"}, "error_type": {"type": "string",
-    "enum": ["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]}}, "required": ["error", "error_type"]},
+  "Error": {"type": "object", "properties": {"error": {"type": "object", "properties": {"message": {"type": "string"}, "type": {"type": "string"}, "code": {"type": "string"}, "param": {"type": ["string", "null"]}}, "required": ["message", "type", "code", "param"]}}, "required": ["error"]},
+  "TeiError": {"type": "object", "properties": {"error": {"type": "string"}, "error_type": {"type": "string", "enum": ["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]}}, "required": ["error", "error_type"]},
   "BareError": {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]},
   "RoboflowError": {"type": "object", "properties": {"message": {"type": "string"}}, "required": ["message"]}
 })";
 
 /// A valid picture for examples: 2 x 2 pixels.
 constexpr const char* kPicture =
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAE0lEQVR4nGP4z8DAAML/"
-    "GRj+AwAd9AP9G7Cm1AAAAABJRU5ErkJggg"
-    "==";
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD"
+    "91JpzAAAAEklEQVR42mM4IWejEbCAAUIBAB+ABHUQ9kbKAAAAAElFTkSuQmCC";
+
+/// A field that may be missing may as well be null.
+void allow_null(json& schema) {
+  if (schema.is_object() && schema.contains("properties")) {
+    const json required = schema.value("required", json::array());
+    for (auto& [name, field] : schema["properties"].items()) {
+      allow_null(field);
+      if (std::find(required.begin(), required.end(), name) == required.end() && !field.empty()) {
+        field = {{"anyOf", {field, {{"type", "null"}}}}};
+      }
+    }
+  } else if (schema.is_structured()) {
+    for (json& inner : schema) allow_null(inner);
+  }
+}
 
 const char* error_schema(Errors errors) {
   switch (errors) {
@@ -87,8 +79,10 @@ void fill_in(json& value, const json& facts) {
 
 json answers_of(const Route& route) {
   const ApiOperation& operation = *route.operation;
-  const json error = {{"application/json",
-                       {{"schema", {{"$ref", std::string("#/components/schemas/") + error_schema(route.errors)}}}}}};
+  const auto refer = [](const char* name) { return json{{"$ref", std::string("#/components/schemas/") + name}}; };
+  json schema = refer(error_schema(route.errors));
+  if (operation.tei) schema = {{"anyOf", {schema, refer("TeiError")}}};
+  const json error = {{"application/json", {{"schema", schema}}}};
   json answers;
   json good = {{"description", "What was asked for"}};
   if (operation.answer) good["content"] = json::parse(operation.answer);
@@ -143,7 +137,11 @@ std::string openapi_json(const Service& service) {
     for (char& c : method) c = static_cast<char>(c - 'A' + 'a');
     json& entry = paths[path][method];
     entry = {{"tags", {operation.tag}}, {"summary", operation.summary}, {"responses", answers_of(route)}};
-    if (operation.body) entry["requestBody"] = {{"required", true}, {"content", json::parse(operation.body)}};
+    if (operation.body) {
+      json content = json::parse(operation.body);
+      allow_null(content);
+      entry["requestBody"] = {{"required", true}, {"content", std::move(content)}};
+    }
     if (operation.parameters) entry["parameters"] = json::parse(operation.parameters);
   }
   fill_in(document, facts);

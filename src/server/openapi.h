@@ -16,6 +16,7 @@ struct ApiOperation {
   const char* answer = nullptr;      ///< of the answer, by content type; null: none has a body
   const char* parameters = nullptr;  ///< of the query, a list
   int status = 200;                  ///< of the answer
+  bool tei = false;                  ///< errors may have TEI's shape, where the body does
 };
 
 /// The whole document, OpenAPI 3.1, made from the table of routes.

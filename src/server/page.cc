@@ -9,6 +9,7 @@ void get_page(Service&, const CallPtr& call, const Reply& reply) {
   name.remove_prefix(name.starts_with("/assets/") ? std::string_view("/assets/").size() : 1);
   if (name.empty()) name = "index.html";
   if (name == "favicon.ico") name = "icon.svg";
+  if (name == "docs") name = "docs.html";
   for (const Asset& asset : assets()) {
     if (asset.name != name) continue;
     Answer answer;

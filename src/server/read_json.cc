@@ -1,6 +1,7 @@
 #include "server/read_json.h"
 
 #include <algorithm>
+#include <cmath>
 #include <new>
 #include <utility>
 
@@ -15,6 +16,36 @@ std::size_t end_of_string(std::string_view json, std::size_t at) noexcept {
     while (at - escapes > from && json[at - escapes - 1] == '\\') ++escapes;
     if (at == json.size() || escapes % 2 == 0) return at;
   }
+}
+
+/// JSON allows whole numbers of any length, the parser does not: the last two digits of too long ones become "e2",
+/// which says about the same in as many characters.
+std::string shortened(std::string json) {
+  constexpr std::size_t kMost = 18;  // digits that always fit 64 bits
+  const auto digit = [&](std::size_t at) { return at < json.size() && json[at] >= '0' && json[at] <= '9'; };
+  for (std::size_t at = 0; at < json.size(); ++at) {
+    if (json[at] == '"') at = end_of_string(json, at);
+    if (!digit(at)) continue;
+    const std::size_t begin = at;
+    while (digit(at)) ++at;
+    const std::string_view before =
+        std::string_view(json).substr(begin > 1 ? begin - 2 : 0, std::min<std::size_t>(begin, 2));
+    const bool fraction = before.ends_with('.') || before.find_first_of("eE+") != std::string_view::npos;
+    const bool whole = at == json.size() || (json[at] != '.' && json[at] != 'e' && json[at] != 'E');
+    if (whole && !fraction && at - begin > kMost && json[begin] != '0') json.replace(at - 2, 2, "e2");
+    --at;
+  }
+  return json;
+}
+
+/// 3, and 3.0 as well: JSON has one kind of number.
+bool whole_number(Value value, std::int64_t& number) {
+  if (!value.get(number)) return true;
+  constexpr double kExact = 1e15;
+  double real = 0;
+  if (value.get(real) || std::abs(real) > kExact || real != std::trunc(real)) return false;
+  number = static_cast<std::int64_t>(real);
+  return true;
 }
 
 }  // namespace
@@ -110,7 +141,9 @@ Document::Document(const std::string& json, const BodyLimits& limits) {
   }
   const bool padded = json.capacity() - json.size() >= simdjson::SIMDJSON_PADDING;
   Value root;
-  if (const auto error = parser_.parse(json.data(), json.size(), !padded).get(root)) {
+  auto error = parser_.parse(json.data(), json.size(), !padded).get(root);
+  if (error == simdjson::NUMBER_ERROR) error = parser_.parse(shortened(json)).get(root);
+  if (error) {
     if (error == simdjson::MEMALLOC) throw std::bad_alloc();
     throw Error(Code::bad_data, cat("the body is not valid JSON: ", simdjson::error_message(error)));
   }
@@ -119,7 +152,7 @@ Document::Document(const std::string& json, const BodyLimits& limits) {
 
 std::int64_t integer_of(Value value, const std::string& param, std::int64_t least, std::int64_t most) {
   std::int64_t number = 0;
-  if (value.get(number) || number < least || number > most) {
+  if (!whole_number(value, number) || number < least || number > most) {
     wrong(param, cat("\"", param, "\" must be a whole number from ", least, " to ", most));
   }
   return number;
@@ -129,7 +162,7 @@ std::vector<std::int32_t> ids_of(List list, const std::string& what, const std::
   std::vector<std::int32_t> ids;
   for (Value value : list) {
     std::int64_t id = 0;
-    if (value.get(id) || id < 0 || id > INT32_MAX) {
+    if (!whole_number(value, id) || id < 0 || id > INT32_MAX) {
       wrong(param, cat(what, ": a token id must be a whole number from 0 to ", INT32_MAX));
     }
     ids.push_back(static_cast<std::int32_t>(id));

@@ -57,6 +57,7 @@ constexpr Route kRoutes[] = {
     {"GET", "/stats", get_stats, &kStatsOperation, Errors::openai, true},
     // The page.
     {"GET", "/", get_page},
+    {"GET", "/docs", get_page},
     {"GET", "/assets/*", get_page},
     {"GET", "/favicon.ico", get_page},
 };

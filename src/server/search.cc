@@ -43,9 +43,10 @@ Answer search_answer(const Gallery& gallery, const Embedding& query, std::size_t
 std::size_t number_of(const Call& call, const char* name, std::size_t otherwise) {
   const std::string text = query_value(call.query, name);
   if (text.empty()) return otherwise;
+  constexpr std::size_t kMost = 1'000'000'000;
   std::size_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size()) {
+  if (error != std::errc() || end != text.data() + text.size() || number > kMost) {
     throw FieldError(Code::invalid_argument, cat(name, " must be a whole number, not \"", text.substr(0, 32), "\""),
                      name);
   }
@@ -56,7 +57,7 @@ std::size_t number_of(const Call& call, const char* name, std::size_t otherwise)
 
 const ApiOperation kSearchOperation{
     "search", "The gallery's pictures nearest to a text or a picture",
-    R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"text": {"$ref": "#/components/schemas/Text"}, "top": {"type": "integer", "minimum": 1, "maximum": 1000}, "model": {"$ref": "#/components/schemas/Model"}}, "required": ["text"], "not": {"required": ["image"]}}, {"type": "object", "properties": {"image": {"$ref": "#/components/schemas/Picture"}, "top": {"type": "integer", "minimum": 1, "maximum": 1000}, "model": {"$ref": "#/components/schemas/Model"}}, "required": ["image"], "not": {"required": ["text"]}}]}}})",
+    R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"text": {"$ref": "#/components/schemas/Text"}, "top": {"type": "integer", "minimum": 1, "maximum": 1000}, "model": {"$ref": "#/components/schemas/Model"}, "image": {"type": "null"}}, "required": ["text"]}, {"type": "object", "properties": {"image": {"$ref": "#/components/schemas/Picture"}, "top": {"type": "integer", "minimum": 1, "maximum": 1000}, "model": {"$ref": "#/components/schemas/Model"}, "text": {"type": "null"}}, "required": ["image"]}]}}})",
     R"({"application/json": {"schema": {"type": "object", "properties": {"results": {"type": "array", "items": {"type": "object"}}, "gallery": {"type": "object", "properties": {"count": {"type": "integer"}, "done": {"type": "integer"}, "failed": {"type": "integer"}}, "required": ["count", "done", "failed"]}}, "required": ["results", "gallery"]}}})"};
 
 void post_search(Service& service, const CallPtr& call, const Reply& reply) {

@@ -56,7 +56,7 @@ ImmichBody parse_immich(std::string_view bytes, std::string_view content_type, c
 
 const ApiOperation kImmichOperation{
     "immich", "A picture or a text to a vector",
-    R"({"multipart/form-data": {"schema": {"type": "object", "properties": {"entries": {"const": "{\"clip\":{\"textual\":{\"modelName\":\"ViT-B-32__openai\"}}}"}, "text": {"type": "string", "pattern": "^[A-Za-z ]{0,80}$"}}, "required": ["entries", "text"]}}})",
+    R"({"multipart/form-data": {"schema": {"type": "object", "properties": {"entries": {"const": "{\"clip\":{\"textual\":{\"modelName\":\"ViT-B-32__openai\"}}}"}, "text": {"type": "string"}}, "required": ["entries", "text"]}}})",
     R"({"application/json": {"schema": {"type": "object", "properties": {"clip": {"type": "string"}, "imageHeight": {"type": "integer"}, "imageWidth": {"type": "integer"}}, "required": ["clip"]}}})"};
 
 void post_immich(Service& service, const CallPtr& call, const Reply& reply) {

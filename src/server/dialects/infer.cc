@@ -68,7 +68,7 @@ Answer infer_answer(const Vectors& vectors, std::size_t images, double scale, co
   require_all(vectors);
   const std::size_t texts = vectors.items.size() - images;
   std::vector<std::vector<float>> logits, probabilities;
-  for (std::size_t i = 0; i < images && texts > 0; ++i) {
+  for (std::size_t i = 0; i < images; ++i) {
     std::vector<float>& row = logits.emplace_back();
     for (std::size_t j = 0; j < texts; ++j) {
       row.push_back(static_cast<float>(scale * cosine(vectors.items[i].values, vectors.items[images + j].values)));
@@ -108,9 +108,10 @@ InferBody parse_infer(std::string json, const BodyLimits& limits) {
       require_inputs(body.texts, name);
     }
   });
-  if (body.images.empty() && body.texts.empty()) wrong("image", "give \"image\" and \"text\"");
+  if (body.images.empty()) wrong("image", "\"image\" is missing");
+  if (body.texts.empty()) wrong("text", "\"text\" is missing");
   const std::size_t most = static_cast<std::size_t>(limits.max_items) * 64;
-  if (!body.texts.empty() && body.images.size() > most / body.texts.size()) {
+  if (body.images.size() > most / body.texts.size()) {
     throw FieldError(Code::too_large,
                      cat(body.images.size(), " images x ", body.texts.size(), " texts; the limit is ", most,
                          " pairs in one request"),
@@ -120,8 +121,11 @@ InferBody parse_infer(std::string json, const BodyLimits& limits) {
 }
 
 const ApiOperation kInferOperation{
-    "vectors", "Pictures and texts to logits, probabilities and both embeddings",
-    R"({"application/json": {"schema": {"type": "object", "properties": {"image": {"anyOf": [{"anyOf": [{"$ref": "#/components/schemas/Picture"}, {"$ref": "#/components/schemas/Pixels"}]}, {"type": "array", "items": {"anyOf": [{"$ref": "#/components/schemas/Picture"}, {"$ref": "#/components/schemas/Pixels"}]}, "minItems": 1, "maxItems": 64}]}, "text": {"anyOf": [{"$ref": "#/components/schemas/Text"}, {"type": "array", "items": {"$ref": "#/components/schemas/Text"}, "minItems": 1, "maxItems": 64}]}}, "required": ["image", "text"], "not": {"anyOf": [{"required": ["images"]}, {"required": ["texts"]}]}}}})",
+    "vectors",
+    "Pictures and texts to logits, probabilities and both embeddings; a picture may also be nested lists of height x "
+    "width x "
+    "3 numbers from 0 to 255",
+    R"({"application/json": {"schema": {"type": "object", "properties": {"image": {"anyOf": [{"$ref": "#/components/schemas/Picture"}, {"type": "array", "items": {"$ref": "#/components/schemas/Picture"}, "minItems": 1}]}, "text": {"anyOf": [{"$ref": "#/components/schemas/Text"}, {"type": "array", "items": {"$ref": "#/components/schemas/Text"}, "minItems": 1}]}, "images": {"type": "null"}, "texts": {"type": "null"}}, "required": ["image", "text"]}}})",
     R"({"application/json": {"schema": {"type": "object", "properties": {"logits": {"$ref": "#/components/schemas/Vectors"}, "probabilities": {"$ref": "#/components/schemas/Vectors"}, "image_embeddings": {"$ref": "#/components/schemas/Vectors"}, "text_embeddings": {"$ref": "#/components/schemas/Vectors"}, "model": {"type": "string"}}, "required": ["logits", "probabilities", "image_embeddings", "text_embeddings", "model"]}}})"};
 
 void post_infer(Service& service, const CallPtr& call, const Reply& reply) {

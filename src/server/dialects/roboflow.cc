@@ -131,7 +131,7 @@ RoboflowCompareBody parse_roboflow_compare(const std::string& json, const BodyLi
 
 const ApiOperation kRoboflowImageOperation{
     "Roboflow", "Pictures to vectors",
-    R"({"application/json": {"schema": {"type": "object", "properties": {"image": {"anyOf": [{"type": "object", "properties": {"type": {"const": "base64"}, "value": {"$ref": "#/components/schemas/Picture"}}, "required": ["type", "value"]}, {"type": "array", "items": {"type": "object", "properties": {"type": {"const": "base64"}, "value": {"$ref": "#/components/schemas/Picture"}}, "required": ["type", "value"]}, "minItems": 1, "maxItems": "$ITEMS"}]}}, "required": ["image"]}}})",
+    R"({"application/json": {"schema": {"type": "object", "properties": {"image": {"anyOf": [{"anyOf": [{"$ref": "#/components/schemas/Picture"}, {"type": "object", "properties": {"type": {"const": "base64"}, "value": {"$ref": "#/components/schemas/Picture"}}, "required": ["value"]}]}, {"type": "array", "minItems": 1, "items": {"anyOf": [{"$ref": "#/components/schemas/Picture"}, {"type": "object", "properties": {"type": {"const": "base64"}, "value": {"$ref": "#/components/schemas/Picture"}}, "required": ["value"]}]}}]}}, "required": ["image"]}}})",
     R"({"application/json": {"schema": {"type": "object", "properties": {"embeddings": {"$ref": "#/components/schemas/Vectors"}, "time": {"type": "number"}, "frame_id": {"type": "null"}}, "required": ["embeddings", "time"]}}})"};
 
 void post_roboflow_image(Service& service, const CallPtr& call, const Reply& reply) {
@@ -143,7 +143,7 @@ void post_roboflow_image(Service& service, const CallPtr& call, const Reply& rep
 
 const ApiOperation kRoboflowTextOperation{
     "Roboflow", "Texts to vectors",
-    R"({"application/json": {"schema": {"type": "object", "properties": {"text": {"anyOf": [{"$ref": "#/components/schemas/Text"}, {"type": "array", "items": {"$ref": "#/components/schemas/Text"}, "minItems": 1, "maxItems": "$ITEMS"}]}}, "required": ["text"]}}})",
+    R"({"application/json": {"schema": {"type": "object", "properties": {"text": {"anyOf": [{"$ref": "#/components/schemas/Text"}, {"type": "array", "items": {"$ref": "#/components/schemas/Text"}, "minItems": 1}]}}, "required": ["text"]}}})",
     R"({"application/json": {"schema": {"type": "object", "properties": {"embeddings": {"$ref": "#/components/schemas/Vectors"}, "time": {"type": "number"}, "frame_id": {"type": "null"}}, "required": ["embeddings", "time"]}}})"};
 
 void post_roboflow_text(Service& service, const CallPtr& call, const Reply& reply) {
@@ -155,7 +155,7 @@ void post_roboflow_text(Service& service, const CallPtr& call, const Reply& repl
 
 const ApiOperation kRoboflowCompareOperation{
     "Roboflow", "Cosines of a picture or a text with others",
-    R"({"application/json": {"schema": {"type": "object", "properties": {"subject": {"type": "object", "properties": {"type": {"const": "base64"}, "value": {"$ref": "#/components/schemas/Picture"}}, "required": ["type", "value"]}, "subject_type": {"const": "image"}, "prompt": {"anyOf": [{"$ref": "#/components/schemas/Text"}, {"type": "array", "items": {"$ref": "#/components/schemas/Text"}, "minItems": 1, "maxItems": "$ITEMS"}, {"type": "object", "minProperties": 1, "additionalProperties": {"$ref": "#/components/schemas/Text"}}]}, "prompt_type": {"const": "text"}}, "required": ["subject", "prompt"]}}})",
+    R"({"application/json": {"schema": {"type": "object", "properties": {"subject": {"anyOf": [{"$ref": "#/components/schemas/Picture"}, {"type": "object", "properties": {"type": {"const": "base64"}, "value": {"$ref": "#/components/schemas/Picture"}}, "required": ["value"]}]}, "subject_type": {"const": "image"}, "prompt": {"anyOf": [{"$ref": "#/components/schemas/Text"}, {"type": "array", "items": {"$ref": "#/components/schemas/Text"}, "minItems": 1}, {"type": "object", "minProperties": 1, "additionalProperties": {"$ref": "#/components/schemas/Text"}}]}, "prompt_type": {"const": "text"}}, "required": ["subject", "prompt"]}}})",
     R"({"application/json": {"schema": {"type": "object", "properties": {"similarity": {"anyOf": [{"$ref": "#/components/schemas/Vector"}, {"type": "object", "additionalProperties": {"type": "number"}}]}, "time": {"type": "number"}, "frame_id": {"type": "null"}, "parent_id": {"type": "null"}}, "required": ["similarity", "time"]}}})"};
 
 void post_roboflow_compare(Service& service, const CallPtr& call, const Reply& reply) {

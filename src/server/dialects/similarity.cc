@@ -19,6 +19,7 @@ void take_tei(Value value, SimilarityBody& body, const BodyLimits& limits) {
   if (!field_of(inputs, "sentences", sentences) || sentences.get(list))
     wrong("inputs", "inputs has no list \"sentences\"");
   if (list.size() > 0 && (*list.begin()).is_number()) wrong("inputs", "inputs.sentences[0] must be a text");
+  body.a.clear();
   body.a.push_back(read_input(source, "inputs.source_sentence", Strings::either, limits));
   body.b = read_inputs(sentences, "inputs.sentences", Strings::either, limits);
   body.tei = true;
@@ -28,7 +29,9 @@ void take_tei(Value value, SimilarityBody& body, const BodyLimits& limits) {
 
 SimilarityBody parse_similarity(const std::string& json, const BodyLimits& limits) {
   SimilarityBody body;
+  bool others = false;
   const auto take = [&](std::vector<Input>& to, const std::string& name, Value value, Strings strings) {
+    others = true;
     if (!to.empty()) wrong(name, cat("\"", name, "\": this side is given twice"));
     to = read_inputs(value, name, strings, limits);
     require_inputs(to, name);
@@ -44,6 +47,7 @@ SimilarityBody parse_similarity(const std::string& json, const BodyLimits& limit
       body.model = string_of(value, "\"model\"", "model");
     }
   });
+  if (body.tei && (body.a.size() != 1 || others)) wrong("inputs", "give either \"inputs\" or \"a\" and \"b\"");
   if (body.a.empty() || body.b.empty()) {
     wrong(body.a.empty() ? "a" : "b", "give \"a\" and \"b\", each a text, a picture or a list of them");
   }
@@ -57,9 +61,13 @@ SimilarityBody parse_similarity(const std::string& json, const BodyLimits& limit
 }
 
 const ApiOperation kSimilarityOperation{
-    "vectors", "Cosines of everything with everything; with \"inputs\" TEI's shape",
-    R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"a": {"anyOf": [{"$ref": "#/components/schemas/Comparable"}, {"$ref": "#/components/schemas/Comparables"}]}, "b": {"anyOf": [{"$ref": "#/components/schemas/Comparable"}, {"$ref": "#/components/schemas/Comparables"}]}, "model": {"$ref": "#/components/schemas/Model"}}, "required": ["a", "b"], "additionalProperties": false}, {"type": "object", "properties": {"inputs": {"type": "object", "properties": {"source_sentence": {"$ref": "#/components/schemas/Text"}, "sentences": {"type": "array", "minItems": 1, "maxItems": "$ITEMS", "items": {"$ref": "#/components/schemas/Text"}}}, "required": ["source_sentence", "sentences"]}}, "required": ["inputs"], "additionalProperties": false}]}}})",
-    R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"similarity": {"$ref": "#/components/schemas/Vectors"}, "model": {"type": "string"}}, "required": ["similarity", "model"]}, {"$ref": "#/components/schemas/Vector"}]}}})"};
+    "vectors",
+    "Cosines of everything with everything; with \"inputs\" TEI's shape",
+    R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"a": {"anyOf": [{"$ref": "#/components/schemas/Comparable"}, {"$ref": "#/components/schemas/Comparables"}]}, "b": {"anyOf": [{"$ref": "#/components/schemas/Comparable"}, {"$ref": "#/components/schemas/Comparables"}]}, "model": {"$ref": "#/components/schemas/Model"}, "image": {"type": "null"}, "images": {"type": "null"}, "text": {"type": "null"}, "texts": {"type": "null"}, "inputs": {"type": "null"}}, "required": ["a", "b"]}, {"type": "object", "properties": {"inputs": {"type": "object", "properties": {"source_sentence": {"$ref": "#/components/schemas/Text"}, "sentences": {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Text"}}}, "required": ["source_sentence", "sentences"]}, "a": {"type": "null"}, "b": {"type": "null"}, "image": {"type": "null"}, "images": {"type": "null"}, "text": {"type": "null"}, "texts": {"type": "null"}}, "required": ["inputs"]}]}}})",
+    R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"similarity": {"$ref": "#/components/schemas/Vectors"}, "model": {"type": "string"}}, "required": ["similarity", "model"]}, {"$ref": "#/components/schemas/Vector"}]}}})",
+    nullptr,
+    200,
+    true};
 
 void post_similarity(Service& service, const CallPtr& call, const Reply& reply) {
   const TeiClock clock;

@@ -109,7 +109,7 @@ void add_tei_headers(Answer& answer, const Vectors& vectors, const TeiClock& clo
 
 const ApiOperation kTeiEmbedOperation{
     "TEI", "Texts to vectors",
-    R"({"application/json": {"schema": {"type": "object", "properties": {"inputs": {"$ref": "#/components/schemas/Inputs"}, "normalize": {"type": "boolean"}, "truncate": {"const": true}, "dimensions": {"type": "integer", "minimum": 1, "maximum": "$WIDTH"}}, "required": ["inputs"], "not": {"required": ["truncation_direction"]}}}})",
+    R"({"application/json": {"schema": {"type": "object", "properties": {"inputs": {"$ref": "#/components/schemas/Inputs"}, "normalize": {"type": "boolean"}, "truncate": {"type": "boolean"}, "dimensions": {"type": "integer", "minimum": 1, "maximum": "$WIDTH"}, "truncation_direction": {"type": "null"}}, "required": ["inputs"]}}})",
     R"({"application/json": {"schema": {"$ref": "#/components/schemas/Vectors"}}})"};
 
 void post_tei_embed(Service& service, const CallPtr& call, const Reply& reply) {
@@ -198,7 +198,7 @@ void append_tokens(std::string_view text, const std::vector<Token>& tokens, bool
 
 const ApiOperation kTeiTokenizeOperation{
     "TEI", "Texts to tokens",
-    R"({"application/json": {"schema": {"type": "object", "properties": {"inputs": {"anyOf": [{"$ref": "#/components/schemas/Text"}, {"type": "array", "items": {"$ref": "#/components/schemas/Text"}, "minItems": 1, "maxItems": "$ITEMS"}]}, "add_special_tokens": {"type": "boolean"}}, "required": ["inputs"]}}})",
+    R"({"application/json": {"schema": {"type": "object", "properties": {"inputs": {"anyOf": [{"$ref": "#/components/schemas/Text"}, {"type": "array", "items": {"$ref": "#/components/schemas/Text"}, "minItems": 1}]}, "add_special_tokens": {"type": "boolean"}}, "required": ["inputs"]}}})",
     R"({"application/json": {"schema": {"type": "array", "items": {"type": "array", "items": {"type": "object", "properties": {"id": {"type": "integer"}, "text": {"type": "string"}, "special": {"type": "boolean"}, "start": {"type": ["integer", "null"]}, "stop": {"type": ["integer", "null"]}}, "required": ["id", "text", "special", "start", "stop"]}}}}})"};
 
 void post_tei_tokenize(Service& service, const CallPtr& call, const Reply& reply) {

@@ -30,7 +30,7 @@ WeaviateBody parse_weaviate(const std::string& json, const BodyLimits& limits) {
 
 const ApiOperation kWeaviateOperation{
     "weaviate", "Texts and pictures to vectors",
-    R"({"application/json": {"schema": {"type": "object", "properties": {"texts": {"type": "array", "items": {"$ref": "#/components/schemas/Text"}, "maxItems": "$ITEMS"}, "images": {"type": "array", "items": {"$ref": "#/components/schemas/Picture"}, "maxItems": "$ITEMS"}}, "anyOf": [{"required": ["texts"]}, {"required": ["images"]}]}}})",
+    R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"texts": {"type": "array", "items": {"$ref": "#/components/schemas/Text"}}, "images": {"type": "array", "items": {"$ref": "#/components/schemas/Picture"}}}, "required": ["texts"]}, {"type": "object", "properties": {"texts": {"type": "array", "items": {"$ref": "#/components/schemas/Text"}}, "images": {"type": "array", "items": {"$ref": "#/components/schemas/Picture"}}}, "required": ["images"]}]}}})",
     R"({"application/json": {"schema": {"type": "object", "properties": {"textVectors": {"$ref": "#/components/schemas/Vectors"}, "imageVectors": {"$ref": "#/components/schemas/Vectors"}}, "required": ["textVectors", "imageVectors"]}}})"};
 
 void post_weaviate(Service& service, const CallPtr& call, const Reply& reply) {
