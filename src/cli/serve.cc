@@ -62,6 +62,8 @@ Command declare_serve(CLI::App& root) {
   flags.text("--gallery", server.gallery, "a folder of pictures for the page's search; default: the demo's gallery");
   flags.number("--max-body", options->max_body_mib, 1, 65536, "MiB of one request")->default_str("64");
   flags.number("--max-items", server.max_items, 1, 1 << 20, "inputs of one request")->default_str("2048");
+  flags.flag("--allow-urls", server.allow_urls,
+             "fetch pictures given as http and https addresses of the open internet");
   flags.number("--max-connections", server.max_connections, 1, 1 << 20, "open at once")->default_str("12000");
   flags.number("--io-threads", server.io_threads, 1, 1024, "threads that read and write")->default_str("2");
   flags.number("--worker-threads", server.worker_threads, 1, 1024, "threads that parse large bodies")->default_str("2");

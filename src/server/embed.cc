@@ -1,6 +1,9 @@
 #include "server/embed.h"
 
 #include <algorithm>
+#include <atomic>
+#include <functional>
+#include <memory>
 #include <utility>
 
 #include "base/strings.h"
@@ -102,12 +105,11 @@ std::size_t width_of(const EngineInfo& info, const EmbedOptions& options) noexce
   return static_cast<std::size_t>(options.feature == Feature::pooled ? pooled : info.embed_dim);
 }
 
-void embed(Service& service, const CallPtr& call, const Reply& reply, std::vector<Input> inputs,
-           const EmbedOptions& options, NameOf name, std::function<void(Vectors)> on_done, bool quick) {
-  if (const std::size_t most = service.options().engine.max_queue; inputs.size() > most) {
-    throw Error(Code::too_large, cat(inputs.size(), " inputs; the limit is ", most, " in one request"));
-  }
-  call->memory.add(inputs.size() * width_of(service.info(), options) * sizeof(float), "the vectors");
+namespace {
+
+/// embed() once every picture is here.
+void hand_over(Service& service, const CallPtr& call, const Reply& reply, std::vector<Input> inputs,
+               const EmbedOptions& options, NameOf name, std::function<void(Vectors)> on_done, bool quick) {
   Split work = split(std::move(inputs), static_cast<std::size_t>(service.info().context_length), name);
   work.request.options = options;
   if (work.request.images.empty() && work.request.texts.empty()) {
@@ -118,6 +120,74 @@ void embed(Service& service, const CallPtr& call, const Reply& reply, std::vecto
       [places = std::move(work.places), errors = std::move(work.errors), name = std::move(name),
        on_done = std::move(on_done)](Response response) { on_done(joined(std::move(response), places, errors, name)); },
       quick);
+}
+
+/// A request some of whose pictures are being fetched.
+struct Fetching {
+  std::vector<Input> inputs;
+  std::atomic<std::size_t> left{0};
+  std::function<void(std::vector<Input>)> then;
+};
+
+Input kept(Fetched fetched, const CallPtr& call, const std::string& name) {
+  if (auto* error = std::get_if<ItemError>(&fetched)) return ItemError{error->code, cat(name, ": ", error->message)};
+  EncodedImage& picture = std::get<EncodedImage>(fetched);
+  try {
+    call->memory.add(picture.bytes->size(), "the pictures");
+  } catch (const Error& error) {
+    return ItemError{error.code(), cat(name, ": ", error.what())};
+  }
+  return std::move(picture);
+}
+
+/// Puts pictures in the place of URLs, then calls `then` on a thread of the fetcher's.
+void fetch_all(Fetcher& fetcher, const CallPtr& call, std::vector<Input> inputs, const NameOf& name,
+               std::function<void(std::vector<Input>)> then) {
+  const auto work = std::make_shared<Fetching>();
+  std::vector<std::pair<std::size_t, std::string>> urls;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (auto* url = std::get_if<ImageUrl>(&inputs[i])) urls.emplace_back(i, std::move(url->url));
+  }
+  work->inputs = std::move(inputs);
+  work->then = std::move(then);
+  work->left = urls.size();
+  const auto arrived = [work, call](std::size_t index, const std::string& called, Fetched fetched) {
+    work->inputs[index] = kept(std::move(fetched), call, called);
+    if (--work->left == 0) work->then(std::move(work->inputs));
+  };
+  for (auto& [index, url] : urls) {
+    const std::string called = name(index);
+    try {
+      fetcher.fetch(std::move(url), call->deadline, call->cancel,
+                    [arrived, index = index, called](Fetched fetched) { arrived(index, called, std::move(fetched)); });
+    } catch (const Error& error) {
+      arrived(index, called, ItemError{error.code(), error.what()});
+    }
+  }
+}
+
+}  // namespace
+
+void embed(Service& service, const CallPtr& call, const Reply& reply, std::vector<Input> inputs,
+           const EmbedOptions& options, NameOf name, std::function<void(Vectors)> on_done, bool quick) {
+  if (const std::size_t most = service.options().engine.max_queue; inputs.size() > most) {
+    throw Error(Code::too_large, cat(inputs.size(), " inputs; the limit is ", most, " in one request"));
+  }
+  call->memory.add(inputs.size() * width_of(service.info(), options) * sizeof(float), "the vectors");
+  if (std::none_of(inputs.begin(), inputs.end(),
+                   [](const Input& input) { return std::holds_alternative<ImageUrl>(input); })) {
+    return hand_over(service, call, reply, std::move(inputs), options, std::move(name), std::move(on_done), quick);
+  }
+  const std::shared_ptr<Fetcher> fetcher = service.fetcher();
+  if (!fetcher) throw Error(Code::unavailable, "the server is stopping");
+  fetch_all(*fetcher, call, std::move(inputs), name,
+            [&service, call, reply, options, name, on_done = std::move(on_done)](std::vector<Input> fetched) {
+              try {
+                hand_over(service, call, reply, std::move(fetched), options, name, on_done, false);
+              } catch (...) {
+                reply(answer_to_current_exception());
+              }
+            });
 }
 
 void require_all(const Vectors& vectors) {

@@ -76,6 +76,7 @@ Service::Service(const ServerOptions& options, EncoderFactory factory)
       model_name_(listed_name(options.engine.model)),
       memory_(options.max_buffered_bytes),
       pool_(std::max(1, options.worker_threads), kMaxWaiting) {
+  if (options.allow_urls) fetcher_ = std::make_shared<Fetcher>();
   labels_ = std::make_shared<LabelCache>(
       [this](Request request, OnDone on_done) {
         request.cancel = stopping_;
@@ -368,6 +369,12 @@ void Service::stop() {
   if (loader_.joinable()) loader_.join();
   if (watcher_.joinable()) watcher_.join();
   withdraw();  // what was handed over while the two ended
+  std::shared_ptr<Fetcher> fetcher;
+  {
+    const std::lock_guard lock(mutex_);
+    fetcher = std::move(fetcher_);
+  }
+  fetcher.reset();  // what was fetched is handed over, and refused
   std::shared_ptr<Encoder> encoder;
   {
     std::unique_lock lock(mutex_);
@@ -461,6 +468,11 @@ std::vector<Token> Service::tokenize(std::string_view text) const {
   }
   if (!encoder) throw Error(Code::unavailable, "the model is not loaded");
   return encoder->tokenize(text);
+}
+
+std::shared_ptr<Fetcher> Service::fetcher() const {
+  const std::lock_guard lock(mutex_);
+  return fetcher_;
 }
 
 std::size_t Service::queued() const {

@@ -12,6 +12,7 @@
 
 #include "base/thread_pool.h"
 #include "server/body.h"
+#include "server/fetch.h"
 #include "server/gallery.h"
 #include "server/labels.h"
 #include "server/message.h"
@@ -72,6 +73,8 @@ class Service {
   const ServerOptions& options() const noexcept { return options_; }
   BodyLimits body_limits() const;
   ThreadPool& pool() noexcept { return pool_; }
+  /// Null where URLs are not fetched, and once the service stops.
+  std::shared_ptr<Fetcher> fetcher() const;
   MemoryLimit& memory() noexcept { return memory_; }
   Operation& operation() noexcept { return operation_; }
   LabelCache& labels() noexcept { return *labels_; }
@@ -136,6 +139,7 @@ class Service {
   std::string load_error_;
   Code load_error_code_ = Code::internal;
   std::shared_ptr<Encoder> encoder_;
+  std::shared_ptr<Fetcher> fetcher_;
   EngineInfo info_;  ///< a copy: answers may still be written while the engine goes away
   std::shared_ptr<Gallery> gallery_;
   std::list<UnderWay> under_way_;

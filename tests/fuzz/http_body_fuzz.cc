@@ -5,7 +5,9 @@
 
 #include "server/base64.h"
 #include "server/body.h"
+#include "server/dialects/bodies.h"
 #include "server/message.h"
+#include "server/vectors.h"
 #include "tandem/error.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -17,7 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   limits.max_text_bytes = 1000;
   limits.max_label_texts = 100;
   try {
-    switch (data[0] % 6) {
+    switch (data[0] % 20) {
       case 0: parse_embeddings(body, limits); break;
       case 1: parse_classify(body, limits); break;
       case 2: parse_search(body, limits); break;
@@ -30,6 +32,30 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       case 4: {
         const std::size_t line = std::min(body.find('\n'), body.size());
         parse_classify_picture("picture", body.substr(0, line), limits);
+        break;
+      }
+      case 6: parse_rerank(body, limits); break;
+      case 7: parse_tei_embed(body, limits); break;
+      case 8: parse_tei_tokenize(body, limits); break;
+      case 9: parse_similarity(body, limits); break;
+      case 10: parse_weaviate(body, limits); break;
+      case 11: parse_roboflow_images(body, limits); break;
+      case 12: parse_roboflow_texts(body, limits); break;
+      case 13: parse_roboflow_compare(body, limits); break;
+      case 14: parse_infer(body, limits); break;
+      case 15: parse_feature(body, limits); break;
+      case 16: parse_image_embeddings(body, limits); break;
+      case 17: parse_embeddings_npy(std::make_shared<const std::string>(body), {}, limits); break;
+      case 18:
+      case 19: {
+        const std::size_t line = std::min(body.find('\n'), body.size());
+        const std::string_view form = std::string_view(body).substr(std::min(line + 1, body.size()));
+        if (data[0] % 20 == 18) {
+          parse_embeddings_form(form, body.substr(0, line), limits);
+        } else {
+          parse_immich(form, body.substr(0, line), limits);
+        }
+        wire_of(body.substr(0, line));
         break;
       }
       case 5: {
