@@ -292,3 +292,30 @@ def test_models_that_clients_cannot_choose_are_not_asked_for(server):
     assert server.post("/api", {"image": plain(picture()), "model": "other"}).status == 200
     assert server.post("/embed", {"inputs": "a", "model": "other"}).status == 200
     assert server.post("/rerank", {"query": "a", "documents": ["a"], "model": "other"}).status == 404
+
+
+def test_the_description_and_its_page(server):
+    api = server.get("/openapi.json").json
+    assert api["openapi"].startswith("3.1") and len(api["paths"]) > 25
+    assert api["components"]["schemas"]["Model"]["enum"] == ["hf_quickgelu", "default"]
+    example, = api["components"]["schemas"]["Picture"]["examples"]
+    assert len(server.embed([example])[0]) == 24
+    page = server.get("/docs")
+    assert page.status == 200 and page.headers["Content-Type"].startswith("text/html")
+    for path in "/assets/docs.js", "/assets/docs.css":
+        assert path.encode() in page.body and server.get(path).status == 200
+    assert b"http://" not in page.body and b"https://" not in page.body
+
+
+def test_urls_are_fetched_only_where_it_is_allowed_and_never_from_inside(server):
+    inside = f"http://127.0.0.1:{server.port}/assets/icon.svg"
+    answer = server.post("/v1/embeddings", {"input": [{"image": inside}]})
+    assert answer.status == 400 and "fetches no URLs" in answer.error["message"]
+    with Served("--allow-urls") as open_server:
+        for url in inside, f"http://localhost:{server.port}/", "http://[::1]/a", "http://169.254.169.254/latest", "http://0/a":
+            answer = open_server.post("/v1/embeddings", {"input": [{"image": url}]})
+            assert answer.status == 400 and "not public" in answer.error["message"], answer.body
+        answer = open_server.post("/v1/embeddings", {"input": ["a", {"image": inside}], "item_errors": True})
+        assert answer.status == 200 and answer.json["data"][1]["error"]["code"] == "invalid_argument"
+        assert open_server.post("/v1/embeddings", {"input": [{"image": "file:///etc/passwd"}]}).status == 400
+        assert len(open_server.embed([data_uri(picture()), "http://a.text/that/is/one"])) == 2
