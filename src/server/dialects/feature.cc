@@ -46,7 +46,7 @@ FeatureBody parse_feature(const std::string& json, const BodyLimits& limits) {
 }
 
 FeatureBody parse_feature_form(std::string_view bytes, std::string_view content_type, const BodyLimits& limits) {
-  constexpr std::size_t kParts = 16;
+  constexpr std::size_t kParts = 1024;
   FeatureBody body;
   for (const Part& part : parse_multipart(bytes, content_type, kParts)) {
     const bool picture = part.file || part.name == "image" || part.name == "file";

@@ -30,7 +30,7 @@ bool is_visual(std::string_view entries, const BodyLimits& limits) {
 }  // namespace
 
 ImmichBody parse_immich(std::string_view bytes, std::string_view content_type, const BodyLimits& limits) {
-  constexpr std::size_t kParts = 16;
+  constexpr std::size_t kParts = 1024;
   if (!content_type.starts_with("multipart/form-data")) {
     throw Error(Code::bad_data,
                 "the body must be a form (multipart/form-data) with \"entries\" and \"image\" or \"text\"");
