@@ -26,6 +26,7 @@ Command declare_search(CLI::App& root);
 Command declare_bench(CLI::App& root);
 Command declare_serve(CLI::App& root);
 Command declare_stop(CLI::App& root);
+Command declare_loadtest(CLI::App& root);
 
 /// {"version","commit","backends"} or the same for people.
 std::string version_text(bool json);
