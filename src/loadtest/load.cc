@@ -161,11 +161,13 @@ LoadResult run_load(const LoadOptions& options, const std::atomic<bool>* stop,
 
   LoadResult result;
   for (auto& worker : workers) result.tally.add(std::move(worker->tally));
-  result.seconds = std::max(0.0, result.tally.last_answer - options.warmup);
+  const double last = result.tally.last_answer;
+  result.interrupted = stop != nullptr && *stop;
+  const bool whole = options.requests == 0 && !result.interrupted && last > 0;
+  result.seconds = std::max(0.0, (whole ? options.seconds : last) - options.warmup);
   result.cpu_seconds = cpu_seconds() - cpu;
   result.pictures = mix.pictures();
   result.picture_bytes = mix.picture_bytes();
-  result.interrupted = stop != nullptr && *stop;
   return result;
 }
 

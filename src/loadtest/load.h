@@ -80,7 +80,7 @@ struct Tally {
 
 struct LoadResult {
   Tally tally;
-  double seconds = 0;      ///< from the end of the warm-up to the last right answer
+  double seconds = 0;      ///< measured: from the end of the warm-up to the end of sending, or to the last right answer
   double cpu_seconds = 0;  ///< that this process used meanwhile
   std::size_t pictures = 0;
   double picture_bytes = 0;

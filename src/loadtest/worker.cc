@@ -290,11 +290,15 @@ void Worker::count(const Outgoing& request, const Outcome& outcome, Planned plan
     tally.right_items += static_cast<std::uint64_t>(request.items);
   }
   ++tally.right;
-  if (planned.intended < setup_.begin + seconds(options_.warmup)) return;
-  ++tally.measured_right;
-  tally.last_answer = std::chrono::duration<double>(now - setup_.begin).count();
-  if (refusal) return;
-  tally.measured_items += static_cast<std::uint64_t>(request.items);
+  // A rate is of the answers that came while it was measured, whenever they were asked for: what was sent in the
+  // warm-up, and the emptying queue after the end, would make a steady rate look lower.
+  const double at = std::chrono::duration<double>(now - setup_.begin).count();
+  tally.last_answer = std::max(tally.last_answer, at);
+  if (at >= options_.warmup && (requests_ > 0 || at <= options_.seconds)) {
+    ++tally.measured_right;
+    if (!refusal) tally.measured_items += static_cast<std::uint64_t>(request.items);
+  }
+  if (refusal || planned.intended < setup_.begin + seconds(options_.warmup)) return;
   tally.samples.push_back({milliseconds(now - planned.intended), milliseconds(now - sent), request.kind});
 }
 
