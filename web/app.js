@@ -25,11 +25,29 @@ function say(id, message) {
   $(id).hidden = !message;
 }
 
+/// The key that the server asks for, if it does; kept until the tab is closed.
+const key = () => sessionStorage.getItem("key");
+
+/// fetch() with that key.
+const get = (path, options = {}) => fetch(path, key() ? { ...options, headers: { ...options.headers, Authorization: `Bearer ${key()}` } } : options);
+
+/// Shows a picture of the server's; an <img> cannot send a key, so with one it is fetched.
+async function showImage(image, url) {
+  if (!key()) {
+    image.src = url;
+    return;
+  }
+  const answer = await get(url);
+  if (!answer.ok) return;
+  image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
+  image.src = URL.createObjectURL(await answer.blob());
+}
+
 /// The answer as JSON, or an Error with the server's own message.
 async function ask(path, options) {
   let answer;
   try {
-    answer = await fetch(path, options);
+    answer = await get(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer. Is it still running?");
@@ -40,6 +58,7 @@ async function ask(path, options) {
   } catch {
     if (answer.ok) throw new Error("The server's answer could not be read.");
   }
+  if (answer.status === 401) $("key-form").hidden = false;
   if (!answer.ok) {
     const error = new Error(body && body.error ? body.error.message : `The server answered ${answer.status}.`);
     error.status = answer.status;
@@ -55,6 +74,18 @@ const later = (wait, act) => {
     timer = setTimeout(act, wait);
   };
 };
+/// Copies what `source` shows; where the browser does not allow it, selects it.
+async function copyText(button, source) {
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    button.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(source);
+    button.textContent = "Selected";
+  }
+  await pause(1600);
+  button.textContent = "Copy";
+}
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 const milliseconds = (begin) => `${Math.max(1, Math.round(performance.now() - begin))} ms`;
 const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
@@ -208,7 +239,7 @@ async function label() {
 async function labelFromGallery(picture) {
   for (const other of $("samples").children) other.setAttribute("aria-pressed", String(other.dataset.id === String(picture.id)));
   try {
-    const answer = await fetch(picture.url);
+    const answer = await get(picture.url);
     if (!answer.ok) throw new Error(`${picture.name} could not be fetched.`);
     setPicture(await answer.blob(), picture.name);
   } catch (error) {
@@ -232,9 +263,9 @@ function noteGallery(gallery) {
 function tile(picture) {
   const item = element("li"), button = element("button"), image = element("img"), caption = element("span", "caption");
   button.type = "button";
-  image.src = picture.url;
   image.alt = "";
   image.loading = "lazy";
+  showImage(image, picture.url);
   image.width = image.height = 128;
   caption.append(element("span", "", picture.name));
   caption.firstChild.title = picture.name;
@@ -260,8 +291,8 @@ async function showGallery() {
     button.dataset.id = picture.id;
     button.setAttribute("aria-pressed", "false");
     button.setAttribute("aria-label", `Label the sample ${picture.name}`);
-    image.src = picture.url;
     image.alt = "";
+    showImage(image, picture.url);
     button.append(image);
     button.addEventListener("click", () => labelFromGallery(picture));
     return button;
@@ -325,13 +356,21 @@ document.addEventListener("drop", (event) => {
   if (!event.dataTransfer.files.length) return;
   event.preventDefault();
   $("drop").classList.remove("over");
-  takeFile(event.dataTransfer.files[0]);
+  const target = event.target.closest && event.target.closest(".pair .drop");
+  if (target) takeToCompare(Number(target.id.slice(-1)), event.dataTransfer.files[0]);
+  else takeFile(event.dataTransfer.files[0]);
 });
 document.addEventListener("paste", (event) => {
   const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
-  if (!file) return;
+  if (!file || $("try-panel").hidden) return;
   event.preventDefault();
   takeFile(file);
+});
+$("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("key", $("key").value);
+  $("key").value = "";
+  $("key-form").hidden = true;
 });
 const labelSoon = later(350, label);
 for (const id of ["labels", "templates"]) {
@@ -351,17 +390,7 @@ $("search").addEventListener("submit", (event) => {
   search();
 });
 $("query").addEventListener("input", later(180, search));
-$("copy").addEventListener("click", async () => {
-  try {
-    await navigator.clipboard.writeText($("command").textContent);
-    $("copy").textContent = "Copied";
-  } catch {
-    getSelection().selectAllChildren($("command"));
-    $("copy").textContent = "Selected";
-  }
-  await pause(1600);
-  $("copy").textContent = "Copy";
-});
+$("copy").addEventListener("click", () => copyText($("copy"), $("command")));
 
 $("query").value = new URLSearchParams(location.search).get("q") || "";  // a search that can be linked to
 $("edit").open = matchMedia("(min-width: 980px)").matches;
