@@ -36,11 +36,28 @@ function showRoute(path, method, operation, parent) {
   }, {once: true});
 }
 
+/// What the server says of its API; with the key that was given on the page, where one is needed. Both are asked for by
+/// the same tab.
+async function description() {
+  const key = sessionStorage.getItem('key');
+  const answer = await fetch('/openapi.json', key ? {headers: {Authorization: `Bearer ${key}`}} : {});
+  const said = await answer.json();
+  document.getElementById('key-form').hidden = answer.status !== 401;
+  if (!answer.ok) throw new Error(said.error.message);
+  return said;
+}
+
+document.getElementById('key-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  sessionStorage.setItem('key', document.getElementById('key').value);
+  location.reload();
+});
+
 async function show() {
   const state = document.getElementById('state');
   const routes = document.getElementById('routes');
   try {
-    const api = await (await fetch('/openapi.json')).json();
+    const api = await description();
     const groups = new Map();
     for (const [path, methods] of Object.entries(api.paths)) {
       for (const [method, operation] of Object.entries(methods)) {

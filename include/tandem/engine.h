@@ -140,15 +140,16 @@ struct CacheOptions {
 };
 
 /// Counts since the Engine was made, and what is there now. An input that was given while an equal one was under way is
-/// neither a hit nor a miss.
+/// coalesced, and neither a hit nor a miss; of pictures that is counted with their vectors.
 struct CacheCounts {
   std::uint64_t hits = 0, misses = 0, evicted = 0;
   std::size_t entries = 0;
-  std::size_t bytes = 0;  ///< of vectors of pictures; 0 where entries are what is bounded
+  std::size_t bytes = 0;  ///< of the entries, keys and tables included
+  std::uint64_t coalesced = 0;
 };
 struct CacheStats {
   CacheCounts texts, pictures, image_vectors;
-  std::uint64_t coalesced = 0;  ///< inputs that shared the work of an equal one
+  std::uint64_t coalesced = 0;  ///< inputs that shared the work of an equal one: texts and pictures
 };
 
 struct EngineOptions {

@@ -106,7 +106,7 @@ std::optional<Embedding> Caches::admit(Item& item) {
       const auto [at, first] = flights_.try_emplace(*key, flight);
       if (!first) {
         at->second->followers.push_back({item.job, item.index, item.prepared.truncated});
-        ++coalesced_;
+        ++count.coalesced;
         item.job = nullptr;
         return std::nullopt;
       }
@@ -136,13 +136,11 @@ bool Caches::find_pixels(Item& item) {
 void Caches::keep_pixels(Item& item) {
   if (!item.flight || options_.pictures == 0) return;
   Prepared& prepared = item.prepared;
-  if (prepared.device_pixels != nullptr) return;
-  if (!prepared.shared_pixels) {
-    const auto own = std::make_shared<const std::vector<std::uint8_t>>(std::move(prepared.owned_pixels));
-    prepared.shared_pixels = std::shared_ptr<const std::uint8_t>(own, own->data());
-  }
+  if (prepared.device_pixels != nullptr || prepared.shared_pixels) return;  // the caller's memory, which is not kept
+  const auto own = std::make_shared<const std::vector<std::uint8_t>>(std::move(prepared.owned_pixels));
+  prepared.shared_pixels = std::shared_ptr<const std::uint8_t>(own, own->data());
   const std::lock_guard lock(mutex_);
-  pixels_.put(item.flight->key.input, Pixels{prepared.shared_pixels, prepared.given});
+  pixels_.put(item.flight->key.input, Pixels{prepared.shared_pixels, prepared.given}, 1, own->size() + kEntryBytes);
 }
 
 std::vector<Claim> Caches::settle(Item& item, const Embedding& answer) {
@@ -160,7 +158,7 @@ std::vector<Claim> Caches::settle(Item& item, const Embedding& answer) {
   try {
     if (values) {
       const std::size_t bytes = values->values.size() * sizeof(float) + kEntryBytes;
-      vectors(item.image).put(vector_key(flight->key), std::move(values), item.image ? bytes : 1);
+      vectors(item.image).put(vector_key(flight->key), std::move(values), item.image ? bytes : 1, bytes);
     }
   } catch (const std::bad_alloc&) {  // not remembered, but those who wait are answered
   }
@@ -207,13 +205,13 @@ bool Caches::drop_gone(Item& item, Clock::time_point now, Gone& gone) {
 CacheStats Caches::stats() const {
   const std::lock_guard lock(mutex_);
   CacheStats out;
-  const auto fill = [](const auto& cache, const Count& count, std::size_t bytes) {
-    return CacheCounts{count.hits, count.misses, cache.evicted(), cache.size(), bytes};
+  const auto fill = [](const auto& cache, const Count& count) {
+    return CacheCounts{count.hits, count.misses, cache.evicted(), cache.size(), cache.bytes(), count.coalesced};
   };
-  out.texts = fill(text_vectors_, found_[0], 0);
-  out.image_vectors = fill(image_vectors_, found_[1], image_vectors_.used());
-  out.pictures = fill(pixels_, found_pixels_, 0);
-  out.coalesced = coalesced_;
+  out.texts = fill(text_vectors_, found_[0]);
+  out.image_vectors = fill(image_vectors_, found_[1]);
+  out.pictures = fill(pixels_, found_pixels_);
+  out.coalesced = found_[0].coalesced + found_[1].coalesced;
   return out;
 }
 

@@ -102,11 +102,10 @@ class Caches {
   Lru<Digest, Pixels> pixels_;
   std::unordered_map<Flight::Key, std::shared_ptr<Flight>, KeyHash> flights_;
   struct Count {
-    std::uint64_t hits = 0, misses = 0;
+    std::uint64_t hits = 0, misses = 0, coalesced = 0;
   };
   std::array<Count, 2> found_;  ///< texts, images
   Count found_pixels_;
-  std::uint64_t coalesced_ = 0;
 };
 
 /// Whether an error says something about the input, so that an equal one would have it too.

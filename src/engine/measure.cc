@@ -17,7 +17,7 @@ double pass(Lane& lane, std::size_t count, const std::shared_ptr<const std::vect
   std::vector<Item> items(count);
   for (std::size_t i = 0; i < count; ++i) {
     items[i].job = job, items[i].image = true, items[i].index = i;
-    items[i].prepared.shared_pixels = pixels;
+    items[i].prepared.shared_pixels = {pixels, pixels->data()};
   }
   const auto begin = Clock::now();
   lane.begin(items);

@@ -158,7 +158,7 @@ void fetch_all(Fetcher& fetcher, const CallPtr& call, std::vector<Input> inputs,
   for (auto& [index, url] : urls) {
     const std::string called = name(index);
     try {
-      fetcher.fetch(std::move(url), call->deadline, call->cancel,
+      fetcher.fetch(std::move(url), Service::deadline_of(*call), call->cancel,
                     [arrived, index = index, called](Fetched fetched) { arrived(index, called, std::move(fetched)); });
     } catch (const Error& error) {
       arrived(index, called, ItemError{error.code(), error.what()});

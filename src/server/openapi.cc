@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "server/operation.h"
 #include "server/routes.h"
 #include "tandem/version.h"
 
@@ -67,6 +68,19 @@ const char* error_schema(Errors errors) {
   return "Error";
 }
 
+/// Bodies that are JSON objects may say how soon the answer is wanted.
+void add_priority(json& content) {
+  const auto body = content.find("application/json");
+  if (body == content.end()) return;
+  json& schema = (*body)["schema"];
+  const auto add = [](json& object) {
+    json& fields = object["properties"];
+    if (!fields.contains("priority")) fields["priority"] = {{"type", "string"}, {"enum", {"high", "normal"}}};
+  };
+  if (schema.contains("properties")) return add(schema);
+  if (schema.contains("anyOf")) std::for_each(schema["anyOf"].begin(), schema["anyOf"].end(), add);
+}
+
 /// "$WIDTH" and the like to what this server knows.
 void fill_in(json& value, const json& facts) {
   if (value.is_string()) {
@@ -77,7 +91,7 @@ void fill_in(json& value, const json& facts) {
   }
 }
 
-json answers_of(const Route& route) {
+json answers_of(const Route& route, bool needs_key) {
   const ApiOperation& operation = *route.operation;
   const auto refer = [](const char* name) { return json{{"$ref", std::string("#/components/schemas/") + name}}; };
   json schema = refer(error_schema(route.errors));
@@ -95,6 +109,10 @@ json answers_of(const Route& route) {
     add("413", "A limit is exceeded; the message names it");
     add("429", "Too much is waiting: try again after Retry-After seconds");
     if (route.errors == Errors::tei) add("400", "There is no input");
+  }
+  if (needs_key) {
+    answers["401"] = {{"description", "An API key is needed, or this one is not known"},
+                      {"content", {{"application/json", {{"schema", refer("Error")}}}}}};
   }
   add("503", "Loading, stopping, or without a device that works");
   add("default", "Any other failure");
@@ -118,15 +136,30 @@ json facts_of(const Service& service) {
 
 std::string openapi_json(const Service& service) {
   const json facts = facts_of(service);
-  json document = {{"openapi", "3.1.0"},
-                   {"info",
-                    {{"title", "Tandem"},
-                     {"version", version()},
-                     {"description",
-                      "CLIP inference: pictures and texts to vectors, labels and hits. Errors say what was wrong and "
-                      "what to do; fields that a route does not know are ignored."}}},
-                   {"servers", {{{"url", "/"}}}},
-                   {"components", {{"schemas", json::parse(kComponents)}}}};
+  json document = {
+      {"openapi", "3.1.0"},
+      {"info",
+       {{"title", "Tandem"},
+        {"version", version()},
+        {"description",
+         "CLIP inference: pictures and texts to vectors, labels and hits. Errors say what was wrong and "
+         "what to do; fields that a route does not know are ignored. A request that has inputs may say how "
+         "soon its answer is wanted: the header X-Priority (high or normal), and the header X-Timeout, "
+         "seconds after which the answer is of no use and becomes 504; or the fields \"priority\" and "
+         "\"timeout\" of a JSON body, which count where both are given."}}},
+      {"servers", {{{"url", "/"}}}},
+      {"components", {{"schemas", json::parse(kComponents)}}}};
+  const bool keys = !service.options().operation.api_key_file.empty();
+  if (keys) {
+    document["components"]["securitySchemes"] = {
+        {"bearer", {{"type", "http"}, {"scheme", "bearer"}}},
+        {"header", {{"type", "apiKey"}, {"in", "header"}, {"name", "X-API-Key"}}}};
+  }
+  const json known_key = {{{"bearer", json::array()}}, {{"header", json::array()}}};
+  const json priority = {{"name", "X-Priority"},
+                         {"in", "header"},
+                         {"required", false},
+                         {"schema", {{"type", "string"}, {"enum", {"high", "normal"}}}}};
   json& paths = document["paths"];
   for (const Route& route : routes()) {
     if (!route.operation) continue;
@@ -136,13 +169,17 @@ std::string openapi_json(const Service& service) {
     std::string method(route.method);
     for (char& c : method) c = static_cast<char>(c - 'A' + 'a');
     json& entry = paths[path][method];
-    entry = {{"tags", {operation.tag}}, {"summary", operation.summary}, {"responses", answers_of(route)}};
+    const bool needs_key = keys && !is_open(route.path);
+    entry = {{"tags", {operation.tag}}, {"summary", operation.summary}, {"responses", answers_of(route, needs_key)}};
+    if (needs_key) entry["security"] = known_key;
     if (operation.body) {
       json content = json::parse(operation.body);
+      if (operation.computes) add_priority(content);
       allow_null(content);
       entry["requestBody"] = {{"required", true}, {"content", std::move(content)}};
     }
     if (operation.parameters) entry["parameters"] = json::parse(operation.parameters);
+    if (route.method == "POST") entry["parameters"].push_back(priority);
   }
   fill_in(document, facts);
   return document.dump();
@@ -156,6 +193,6 @@ void get_openapi(Service& service, const CallPtr&, const Reply& reply) {
 }
 
 const ApiOperation kOpenapiOperation{"about", "This description of the API", nullptr,
-                                  R"({"application/json": {"schema": {"type": "object"}}})"};
+                                     R"({"application/json": {"schema": {"type": "object"}}})"};
 
 }  // namespace tandem::server

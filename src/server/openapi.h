@@ -17,6 +17,7 @@ struct ApiOperation {
   const char* parameters = nullptr;  ///< of the query, a list
   int status = 200;                  ///< of the answer
   bool tei = false;                  ///< errors may have TEI's shape, where the body does
+  bool computes = true;              ///< a JSON body may say how soon its answer is wanted
 };
 
 /// The whole document, OpenAPI 3.1, made from the table of routes.

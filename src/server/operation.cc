@@ -80,21 +80,10 @@ std::string usable_traceparent(std::string_view given) {
 }
 
 bool is_open(std::string_view path) noexcept {
-  constexpr std::string_view kOpen[] = {"/",
-                                        "/favicon.ico",
-                                        "/health",
-                                        "/ready",
-                                        "/ping",
-                                        "/v1/health",
-                                        "/v1/health/live",
-                                        "/v1/health/ready",
-                                        "/v2/health/live",
-                                        "/v2/health/ready",
-                                        "/livez",
-                                        "/readyz",
-                                        "/healthz",
-                                        "/.well-known/live",
-                                        "/.well-known/ready"};
+  constexpr std::string_view kOpen[] = {
+      "/",          "/docs",           "/favicon.ico",      "/health",           "/ready",           "/ping",
+      "/v1/health", "/v1/health/live", "/v1/health/ready",  "/v2/health/live",   "/v2/health/ready", "/livez",
+      "/readyz",    "/healthz",        "/.well-known/live", "/.well-known/ready"};
   return std::find(std::begin(kOpen), std::end(kOpen), path) != std::end(kOpen) || path.starts_with("/assets/");
 }
 

@@ -6,7 +6,9 @@
 namespace tandem::server {
 namespace {
 
+/// What only the service knows; brings the counts of caches up to date.
 telemetry::Live live_of(Service& service) {
+  service.count_caches();
   telemetry::Live live;
   live.version = version();
   live.model = service.model_name();
@@ -33,7 +35,8 @@ const ApiOperation kMetricsOperation{"about", "What was counted and measured, fo
 void get_metrics(Service& service, const CallPtr&, const Reply& reply) {
   Answer answer;
   answer.content_type = telemetry::kMetricsType;
-  answer.body = telemetry::metrics_text(service.operation().telemetry(), live_of(service));
+  const telemetry::Live live = live_of(service);
+  answer.body = telemetry::metrics_text(service.operation().telemetry(), live);
   answer.headers.emplace_back("Cache-Control", "no-store");
   reply(std::move(answer));
 }
@@ -44,7 +47,8 @@ const ApiOperation kStatsOperation{
 
 void get_stats(Service& service, const CallPtr&, const Reply& reply) {
   Answer answer;
-  answer.body = telemetry::stats_json(service.operation().telemetry(), live_of(service));
+  const telemetry::Live live = live_of(service);
+  answer.body = telemetry::stats_json(service.operation().telemetry(), live);
   answer.headers.emplace_back("Cache-Control", "no-store");
   reply(std::move(answer));
 }

@@ -98,6 +98,7 @@ void run(const Route& route, Service& service, const CallPtr& call, const Reply&
   try {
     const Reply way = in_shape(reply, route.errors);
     try {
+      if (route.method == "POST") call->wishes = wishes_of(call->priority, call->timeout);
       route.handler(service, call, way);
     } catch (...) {
       way(answer_to_current_exception());
@@ -138,7 +139,6 @@ std::optional<Answer> refuse_early(const Service& service, const Call& call) {
 void dispatch(Service& service, const CallPtr& call, const Reply& reply) noexcept {
   try {
     if (std::optional<Answer> refusal = refuse_early(service, *call)) return reply(std::move(*refusal));
-    call->wishes = wishes_of(call->priority, call->timeout);
     std::optional<Answer> none;
     const Route& route = *find(*call, none);
     if (!route.on_pool && call->body.size() <= kInlineBytes) return run(route, service, call, reply);

@@ -118,6 +118,7 @@ extern const ApiOperation kReadyOperation;
 void get_info(Service&, const CallPtr&, const Reply&);
 extern const ApiOperation kInfoOperation;
 void get_models(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kModelsOperation;
 // reports.cc
 void get_metrics(Service&, const CallPtr&, const Reply&);
 extern const ApiOperation kMetricsOperation;

@@ -48,7 +48,7 @@ struct ServerOptions {
   OperationOptions operation;
 
   std::function<void()> on_ready;  ///< called once by run(), when the server is ready for the first time
-  bool quiet = false;  ///< no lines to `announce`
+  bool quiet = false;              ///< no lines to `announce`
   /// Receives one line for people at a time (listening address, model loaded, draining); may be called from any
   /// thread. The server itself never prints.
   std::function<void(const std::string&)> announce;

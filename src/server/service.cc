@@ -15,8 +15,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kLabelBytes = std::size_t{64} << 20;
-constexpr std::size_t kMaxWaiting = 4096;    // large requests waiting for a worker: their bytes are limited elsewhere
-constexpr std::size_t kGalleryPortion = 16;  // small, so that a user's request waits for little of it
+constexpr std::size_t kMaxWaiting = 4096;  // large requests waiting for a worker: their bytes are limited elsewhere
 constexpr int kFailuresOfTheSick = 3;
 constexpr std::size_t kQuickItems = 8;  // whose answer is written in less time than a thread wakes up
 // No answer and no movement in the queue for so long: the slowest batch known (ViT-bigG on two cores) takes less.
@@ -100,132 +99,6 @@ void Service::announce(const std::string& line) {
   if (options_.announce && !options_.quiet) options_.announce(line);
 }
 
-void Service::load() {
-  try {
-    std::shared_ptr<Encoder> encoder = factory_(options_);
-    Defaults defaults;
-    if (encoder->info().knows_photographs) defaults.templates.emplace_back(kPhotoTemplate);
-    if (!encoder->info().knows_photographs && !options_.demo_folder.empty()) {
-      hub::DemoNames demo = hub::read_demo_names(options_.demo_folder);
-      defaults.labels = std::move(demo.names);
-      defaults.signs = std::move(demo.signs);
-    }
-    find_gallery();
-    operation_.gpus().use(encoder->info().device);
-    {
-      const std::lock_guard lock(mutex_);
-      info_ = encoder->info();
-      encoder_ = std::move(encoder);
-      defaults_ = std::move(defaults);
-      loaded_ = true;
-      if (state_ == State::loading) state_ = State::ready;
-    }
-    announce(cat("model ", model_name(), " is ready: ", info_.device, ", ", info_.precision,
-                 info_.isa.empty() ? "" : ", ", info_.isa, info_.knows_photographs ? "" : " (demo model: emoji)"));
-  } catch (const std::exception& error) {
-    const std::lock_guard lock(mutex_);
-    state_ = State::failed;
-    load_error_ = error.what();
-    if (const auto* known = dynamic_cast<const Error*>(&error)) load_error_code_ = known->code();
-    changed_.notify_all();
-    return;
-  }
-  // What follows only makes the page richer: a failure is said, and the server goes on without.
-  try {
-    make_default_labels();
-    fill_gallery();
-  } catch (const std::exception& error) {
-    announce(cat("warning: ", error.what()));
-  }
-}
-
-void Service::make_default_labels() {
-  if (defaults_.labels.empty()) return;
-  for (;;) {
-    std::promise<LabelResult> done;
-    labels_->get(defaults_.labels, defaults_.templates, stopping_,
-                 [&done](const LabelResult& result) { done.set_value(result); });
-    const LabelResult result = done.get_future().get();
-    const auto* error = std::get_if<ItemError>(&result);
-    if (!error || *stopping_) return;
-    if (error->code != Code::overloaded) throw Error(error->code, cat("default labels: ", error->message));
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
-  }
-}
-
-void Service::find_gallery() {
-  std::filesystem::path folder = options_.gallery;
-  if (folder.empty()) {
-    if (options_.demo_folder.empty()) return;
-    folder = std::filesystem::path(options_.demo_folder) / "gallery";
-    if (!std::filesystem::is_directory(folder)) return;
-  }
-  try {
-    auto gallery = std::make_shared<Gallery>(folder, options_.max_gallery);
-    if (gallery->left_out() > 0) {
-      announce(
-          cat("warning: the gallery is cut at ", gallery->size(), " pictures, ", gallery->left_out(), " are left out"));
-    }
-    const std::lock_guard lock(mutex_);
-    gallery_ = std::move(gallery);
-  } catch (const Error& error) {
-    announce(cat("warning: ", error.what()));
-  }
-}
-
-void Service::fill_gallery() {
-  const std::shared_ptr<Gallery> gallery = this->gallery();
-  if (!gallery) return;
-  for (std::size_t at = 0; at < gallery->size() && !*stopping_; at += kGalleryPortion) {
-    Request request;
-    std::vector<std::size_t> ids;
-    for (std::size_t id = at; id < std::min(at + kGalleryPortion, gallery->size()); ++id) {
-      try {
-        const std::string bytes = gallery->read(id).first;
-        const auto* begin = reinterpret_cast<const std::byte*>(bytes.data());
-        request.images.emplace_back(
-            EncodedImage{std::make_shared<const std::vector<std::byte>>(begin, begin + bytes.size())});
-        ids.push_back(id);
-      } catch (const Error&) {
-        gallery->add_failed(id);
-      }
-    }
-    if (ids.empty()) continue;
-    const std::optional<Response> response = ask(std::move(request));
-    if (!response) return;
-    for (std::size_t i = 0; i < ids.size(); ++i) {
-      const Embedding& image = response->images.at(i);
-      if (image.error) {
-        gallery->add_failed(ids[i]);
-      } else {
-        gallery->add(ids[i], image.values);
-      }
-    }
-  }
-  if (!*stopping_) {
-    announce(cat("gallery: ", gallery->size() - gallery->failed(), " pictures, ", gallery->failed(), " failed"));
-  }
-}
-
-std::optional<Response> Service::ask(Request request) {
-  request.cancel = stopping_;
-  while (!*stopping_) {
-    std::promise<std::variant<Response, ItemError>> done;
-    try {
-      hand_over(request, [&done](std::variant<Response, ItemError> result) { done.set_value(std::move(result)); });
-    } catch (const Error& error) {
-      if (error.code() != Code::overloaded) throw;
-      std::this_thread::sleep_for(std::chrono::milliseconds(100));
-      continue;
-    }
-    auto result = done.get_future().get();
-    if (auto* response = std::get_if<Response>(&result)) return std::move(*response);
-    const ItemError& error = std::get<ItemError>(result);
-    if (error.code != Code::overloaded && !*stopping_) throw Error(error.code, error.message);
-  }
-  return std::nullopt;
-}
-
 void Service::hand_over(Request request, OnDone on_done, bool quick) {
   std::shared_ptr<Encoder> encoder;
   std::list<UnderWay>::iterator at;
@@ -283,21 +156,37 @@ CacheStats Service::cache_stats() const {
   return encoder_ ? encoder_->cache_stats() : CacheStats{};
 }
 
+void Service::count_caches() {
+  const auto take = [this](telemetry::Cache which, const CacheCounts& counts) {
+    telemetry::CacheCounters& to = operation_.telemetry().cache(which);
+    to.hits = counts.hits, to.misses = counts.misses, to.evictions = counts.evicted, to.coalesced = counts.coalesced;
+    to.entries = counts.entries, to.bytes = counts.bytes;
+  };
+  // Under the lock, so that two reports at once cannot let a count go back.
+  const std::lock_guard lock(mutex_);
+  if (!encoder_) return;
+  const CacheStats stats = encoder_->cache_stats();
+  take(telemetry::Cache::texts, stats.texts);
+  take(telemetry::Cache::images, stats.pictures);
+  take(telemetry::Cache::embeddings, stats.image_vectors);
+}
+
 void Service::clear_caches() {
   labels_->clear();
   const std::lock_guard lock(mutex_);
   if (encoder_) encoder_->clear_caches();
 }
 
+Clock::time_point Service::deadline_of(const Call& call) {
+  if (!call.wishes.timeout) return call.deadline;
+  const auto wished = std::chrono::microseconds(static_cast<std::int64_t>(*call.wishes.timeout * 1e6));
+  return std::min(call.deadline, call.facts.begin + wished);
+}
+
 void Service::submit(const CallPtr& call, Request request, const Reply& reply, std::function<void(Response)> on_done,
                      bool quick) {
   quick = quick && request.images.size() + request.texts.size() <= kQuickItems;
-  request.deadline = call->deadline;
-  if (call->wishes.timeout) {
-    request.deadline =
-        std::min(call->deadline,
-                 Clock::now() + std::chrono::microseconds(static_cast<std::int64_t>(*call->wishes.timeout * 1e6)));
-  }
+  request.deadline = deadline_of(*call);
   if (call->wishes.high) request.priority = *call->wishes.high ? Priority::high : Priority::normal;
   request.cancel = call->cancel;
   call->facts.images += static_cast<std::uint32_t>(request.images.size());

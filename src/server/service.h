@@ -82,6 +82,10 @@ class Service {
   /// May be null: there is none.
   std::shared_ptr<Gallery> gallery() const;
 
+  /// When a call's answer is of no use any more: the server's limit, or what its client wishes, from the end of its
+  /// head.
+  static std::chrono::steady_clock::time_point deadline_of(const Call& call);
+
   /// Hands a request of a call to the engine, with the call's priority, deadline and cancellation. on_done runs on a
   /// worker thread; where it is said to be quick, inside the call if the items are few and were known already. What it
   /// throws is answered. Throws overloaded, unavailable, ….
@@ -90,6 +94,8 @@ class Service {
 
   /// What the engine remembers; zeros until it is loaded.
   CacheStats cache_stats() const;
+  /// The same, into telemetry's counts; for who reports them.
+  void count_caches();
   /// Forgets what was computed for earlier requests: the engine's caches, and sets of labels.
   void clear_caches();
 

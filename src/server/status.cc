@@ -41,7 +41,7 @@ std::string tei_dtype(const std::string& precision) {
 }  // namespace
 
 const ApiOperation kHealthOperation{"about", "Whether the server lives", nullptr,
-                                 R"({"application/json": {"schema": {"type": "object"}}})"};
+                                    R"({"application/json": {"schema": {"type": "object"}}})"};
 
 void get_health(Service& service, const CallPtr&, const Reply& reply) {
   const bool well = service.alive();
@@ -49,7 +49,7 @@ void get_health(Service& service, const CallPtr&, const Reply& reply) {
 }
 
 const ApiOperation kReadyOperation{"about", "Whether it answers now: loaded, not stopping, with a device that works",
-                                nullptr, R"({"application/json": {"schema": {"type": "object"}}})"};
+                                   nullptr, R"({"application/json": {"schema": {"type": "object"}}})"};
 
 void get_ready(Service& service, const CallPtr&, const Reply& reply) {
   const bool ready = service.ready();
@@ -62,7 +62,7 @@ void get_ready(Service& service, const CallPtr&, const Reply& reply) {
 }
 
 const ApiOperation kModelsOperation{"about", "The models (OpenAI)", nullptr,
-                                 R"({"application/json": {"schema": {"type": "object"}}})"};
+                                    R"({"application/json": {"schema": {"type": "object"}}})"};
 
 void get_models(Service& service, const CallPtr&, const Reply& reply) {
   reply(json_answer({{"object", "list"},
@@ -73,7 +73,7 @@ void get_models(Service& service, const CallPtr&, const Reply& reply) {
 }
 
 const ApiOperation kInfoOperation{"about", "What is served, and the limits; with the fields of TEI", nullptr,
-                               R"({"application/json": {"schema": {"type": "object"}}})"};
+                                  R"({"application/json": {"schema": {"type": "object"}}})"};
 
 void get_info(Service& service, const CallPtr&, const Reply& reply) {
   const State state = service.state();

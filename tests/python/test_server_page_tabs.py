@@ -159,3 +159,15 @@ def test_a_key_can_be_given(tmp_path):
         browser.wait("document.getElementById('status').dataset.state === 'ready'")
         browser.click("#tab-api")
         assert secret not in browser.text("#recipes") and "TANDEM_KEY" in browser.text("#recipes")
+        browser.js("location.href = '/docs'")
+        browser.wait("document.querySelectorAll('#routes details').length > 30")
+
+
+def test_the_description_asks_for_a_key_itself(tmp_path):
+    secret = "secret-key-of-the-test"
+    keys = tmp_path / "keys"
+    keys.write_text(f"reader {hashlib.sha256(secret.encode()).hexdigest()}\n")
+    with Served("--api-key-file", keys) as server, opened(server, "/docs") as browser:
+        browser.wait("!document.getElementById('key-form').hidden")
+        browser.js(f"document.getElementById('key').value = '{secret}'; document.getElementById('key-form').requestSubmit()")
+        browser.wait("document.querySelectorAll('#routes details').length > 30")

@@ -14,6 +14,7 @@ namespace tandem::server {
 /// POST /rerank of Cohere, Jina and infinity ("documents") and of TEI ("texts").
 struct RerankBody {
   std::string model;
+  Wishes wishes;
   std::vector<Input> items;          ///< the query, then the documents
   std::vector<std::string> echoes;   ///< the documents as JSON, where they are to be returned
   std::optional<std::size_t> top_n;  ///< absent: all
@@ -24,6 +25,7 @@ RerankBody parse_rerank(const std::string& json, const BodyLimits& limits);
 
 /// POST /embed of TEI.
 struct TeiEmbedBody {
+  Wishes wishes;
   std::vector<Input> inputs;
   bool normalize = true;
   bool refuse_long = false;  ///< "truncate": false
@@ -41,6 +43,7 @@ TeiTokenizeBody parse_tei_tokenize(const std::string& json, const BodyLimits& li
 /// POST /similarity: every one of `a` with every one of `b`; TEI's shape has one sentence and several.
 struct SimilarityBody {
   std::string model;
+  Wishes wishes;
   std::vector<Input> a, b;
   bool tei = false;
 };
@@ -55,22 +58,29 @@ ImmichBody parse_immich(std::string_view body, std::string_view content_type, co
 
 /// POST /vectorize of weaviate.
 struct WeaviateBody {
+  Wishes wishes;
   std::vector<Input> texts, images;
 };
 WeaviateBody parse_weaviate(const std::string& json, const BodyLimits& limits);
 
 /// POST /clip/embed_image, /clip/embed_text and /clip/compare of Roboflow.
 struct RoboflowCompareBody {
+  Wishes wishes;
   Input subject;
   std::vector<Input> prompts;
   std::vector<std::string> names;  ///< of the prompts, where they came with names
 };
-std::vector<Input> parse_roboflow_images(const std::string& json, const BodyLimits& limits);
-std::vector<Input> parse_roboflow_texts(const std::string& json, const BodyLimits& limits);
+struct RoboflowBody {
+  Wishes wishes;
+  std::vector<Input> inputs;
+};
+RoboflowBody parse_roboflow_images(const std::string& json, const BodyLimits& limits);
+RoboflowBody parse_roboflow_texts(const std::string& json, const BodyLimits& limits);
 RoboflowCompareBody parse_roboflow_compare(const std::string& json, const BodyLimits& limits);
 
 /// POST /infer: pictures as base64 or as nested lists of 0…255, and texts.
 struct InferBody {
+  Wishes wishes;
   std::vector<Input> images, texts;
 };
 InferBody parse_infer(std::string json, const BodyLimits& limits);
@@ -81,6 +91,7 @@ std::string lift_pixels(std::string_view json, std::vector<HostPixels>& pictures
 
 /// POST /api: one picture.
 struct FeatureBody {
+  Wishes wishes;
   std::optional<Input> image;
   EmbedOptions options{Feature::pooled, true};
 };

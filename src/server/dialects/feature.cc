@@ -39,6 +39,8 @@ FeatureBody parse_feature(const std::string& json, const BodyLimits& limits) {
       add_field(key, string_of(value, "\"feature\"", "feature"), body);
     } else if (key == "normalize") {
       body.options.normalize = bool_of(value, "normalize");
+    } else {
+      take_wish(key, value, body.wishes);
     }
   });
   check(body);
@@ -89,6 +91,7 @@ void post_feature(Service& service, const CallPtr& call, const Reply& reply) {
   } else {
     body = take_body(service, *call, [&](const BodyLimits& limits) { return parse_feature(call->body, limits); });
   }
+  call->wishes.take(body.wishes);
   const bool pooled = body.options.feature == Feature::pooled;
   const EngineInfo& info = service.info();
   const int width = pooled ? info.vision_width : info.embed_dim;

@@ -65,22 +65,24 @@ void post_immich(Service& service, const CallPtr& call, const Reply& reply) {
   call->memory.add(json_bytes(1, static_cast<std::size_t>(service.info().embed_dim)), "the answer");
   std::vector<Input> inputs;
   inputs.push_back(std::move(body.input));
-  embed(service, call, reply, std::move(inputs), {}, names_in(body.visual ? "image" : "text", 1),
-        [reply, visual = body.visual](const Vectors& vectors) {
-          require_all(vectors);
-          Answer answer;
-          answer.body = "{\"clip\":\"";  // a string that holds the list: what its database takes
-          const Embedding& one = vectors.items[0];
-          append_vector(one.values, false, answer.body);
-          answer.body += '"';
-          if (visual) answer.body += cat(",\"imageHeight\":", one.height, ",\"imageWidth\":", one.width);
-          answer.body += '}';
-          reply(std::move(answer));
-        });
+  embed(
+      service, call, reply, std::move(inputs), {}, names_in(body.visual ? "image" : "text", 1),
+      [reply, visual = body.visual](const Vectors& vectors) {
+        require_all(vectors);
+        Answer answer;
+        answer.body = "{\"clip\":\"";  // a string that holds the list: what its database takes
+        const Embedding& one = vectors.items[0];
+        append_vector(one.values, false, answer.body);
+        answer.body += '"';
+        if (visual) answer.body += cat(",\"imageHeight\":", one.height, ",\"imageWidth\":", one.width);
+        answer.body += '}';
+        reply(std::move(answer));
+      },
+      true);
 }
 
 const ApiOperation kPingOperation{"about", "Whether the server lives", nullptr,
-                               R"({"text/plain": {"schema": {"type": "string"}}})"};
+                                  R"({"text/plain": {"schema": {"type": "string"}}})"};
 
 void get_ping(Service& service, const CallPtr&, const Reply& reply) {
   if (!service.alive()) throw Error(Code::unavailable, "the model does not answer: GET /health says why");

@@ -106,6 +106,8 @@ InferBody parse_infer(std::string json, const BodyLimits& limits) {
       if (!value.get(list) && list.size() > 0 && (*list.begin()).is_number()) wrong(name, name + "[0] must be a text");
       body.texts = read_inputs(value, name, Strings::texts, limits);
       require_inputs(body.texts, name);
+    } else {
+      take_wish(key, value, body.wishes);
     }
   });
   if (body.images.empty()) wrong("image", "\"image\" is missing");
@@ -136,6 +138,7 @@ void post_infer(Service& service, const CallPtr& call, const Reply& reply) {
     const Extra counted(call->memory, call->body.size() * 3, "parsing the body");
     body = parse_infer(std::move(call->body), limits);
   }
+  call->wishes.take(body.wishes);
   const std::size_t images = body.images.size(), texts = body.texts.size();
   const auto width = static_cast<std::size_t>(service.info().embed_dim);
   call->memory.add(json_bytes(images + texts, width) + images * texts * 32, "the answer");

@@ -5,7 +5,7 @@
 namespace tandem::server {
 
 const ApiOperation kInfinityModelsOperation{"about", "The models and what waits (infinity)", nullptr,
-                                         R"({"application/json": {"schema": {"type": "object"}}})"};
+                                            R"({"application/json": {"schema": {"type": "object"}}})"};
 
 void get_infinity_models(Service& service, const CallPtr&, const Reply& reply) {
   const std::size_t queued = service.queued(), most = service.options().engine.max_queue;

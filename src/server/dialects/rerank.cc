@@ -38,6 +38,8 @@ RerankBody parse_rerank(const std::string& json, const BodyLimits& limits) {
       echo = bool_of(value, std::string(key)) || echo;
     } else if (key == "raw_scores") {
       body.raw_scores = bool_of(value, "raw_scores");
+    } else if (key != "priority" || !value.is_number()) {  // Cohere's is a number of its own scale
+      take_wish(key, value, body.wishes);
     }
   });
   if (!query) wrong("query", "\"query\" is missing: the text or the picture that documents are compared with");
@@ -90,7 +92,7 @@ std::string results_of(const Ranking& ranking, const std::vector<std::string>& e
 const ApiOperation kRerankOperation{
     "rerank",
     "Documents by their likeness to a query, texts or pictures (Cohere, Jina, infinity; with \"texts\" TEI)",
-    R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"query": {"$ref": "#/components/schemas/Comparable"}, "model": {"$ref": "#/components/schemas/Model"}, "raw_scores": {"type": "boolean"}, "return_text": {"type": "boolean"}, "return_documents": {"type": "boolean"}, "top_n": {"type": "integer", "minimum": 1, "maximum": 1073741824}, "documents": {"$ref": "#/components/schemas/Comparables"}, "texts": {"type": "null"}}, "required": ["query", "documents"]}, {"type": "object", "properties": {"query": {"$ref": "#/components/schemas/Comparable"}, "model": {"$ref": "#/components/schemas/Model"}, "raw_scores": {"type": "boolean"}, "return_text": {"type": "boolean"}, "return_documents": {"type": "boolean"}, "top_n": {"type": "integer", "minimum": 1, "maximum": 1073741824}, "texts": {"$ref": "#/components/schemas/Comparables"}, "documents": {"type": "null"}}, "required": ["query", "texts"]}]}}})",
+    R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"query": {"$ref": "#/components/schemas/Comparable"}, "model": {"$ref": "#/components/schemas/Model"}, "raw_scores": {"type": "boolean"}, "priority": {"anyOf": [{"type": "string", "enum": ["high", "normal"]}, {"type": "number"}]}, "return_text": {"type": "boolean"}, "return_documents": {"type": "boolean"}, "top_n": {"type": "integer", "minimum": 1, "maximum": 1073741824}, "documents": {"$ref": "#/components/schemas/Comparables"}, "texts": {"type": "null"}}, "required": ["query", "documents"]}, {"type": "object", "properties": {"query": {"$ref": "#/components/schemas/Comparable"}, "model": {"$ref": "#/components/schemas/Model"}, "raw_scores": {"type": "boolean"}, "priority": {"anyOf": [{"type": "string", "enum": ["high", "normal"]}, {"type": "number"}]}, "return_text": {"type": "boolean"}, "return_documents": {"type": "boolean"}, "top_n": {"type": "integer", "minimum": 1, "maximum": 1073741824}, "texts": {"$ref": "#/components/schemas/Comparables"}, "documents": {"type": "null"}}, "required": ["query", "texts"]}]}}})",
     R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"object": {"const": "rerank"}, "results": {"type": "array", "items": {"type": "object", "properties": {"index": {"type": "integer"}, "relevance_score": {"type": "number"}, "document": {}}, "required": ["index", "relevance_score"]}}, "model": {"type": "string"}, "usage": {"$ref": "#/components/schemas/Usage"}, "id": {"type": "string"}, "created": {"type": "integer"}}, "required": ["object", "results", "model", "usage", "id", "created"]}, {"type": "array", "items": {"type": "object", "properties": {"index": {"type": "integer"}, "score": {"type": "number"}, "text": {}}, "required": ["index", "score"]}}]}}})",
     nullptr,
     200,
@@ -100,6 +102,7 @@ void post_rerank(Service& service, const CallPtr& call, const Reply& reply) {
   const TeiClock clock;
   RerankBody body =
       take_body(service, *call, [&](const BodyLimits& limits) { return parse_rerank(call->body, limits); });
+  call->wishes.take(body.wishes);
   service.require_model(body.model);
   std::size_t bytes = 128 * (body.items.size() + 4);
   for (const std::string& echo : body.echoes) bytes += 2 * echo.size();
@@ -108,27 +111,29 @@ void post_rerank(Service& service, const CallPtr& call, const Reply& reply) {
   const NameOf names = names_in({{"query", 1}, {body.tei ? "texts" : "documents", body.items.size() - 1}});
   const std::size_t characters = characters_of(body.items);
   const Reply way = body.tei ? in_shape(reply, Errors::tei) : reply;
-  embed(service, call, way, std::move(body.items), {}, names,
-        [&service, way, clock, characters, scale, echoes = std::move(body.echoes), top = body.top_n, tei = body.tei,
-         cohere = call->path == "/v2/rerank"](const Vectors& vectors) {
-          require_all(vectors);
-          Answer answer;
-          const std::string results = results_of(rank(vectors, scale, top), echoes, tei);
-          const long tokens = vectors.tokens();
-          if (tei) {
-            answer.body = results;
-            add_tei_headers(answer, vectors, clock, characters, service.info());
-          } else {
-            answer.body =
-                cat("{\"object\":\"rerank\",\"results\":", results, ",\"model\":", json_string(service.model_name()),
-                    ",\"usage\":{\"prompt_tokens\":", tokens, ",\"total_tokens\":", tokens, "}");
-            if (cohere) {
-              answer.body += ",\"meta\":{\"api_version\":{\"version\":\"2\"},\"billed_units\":{\"search_units\":1}}";
-            }
-            answer.body += id_and_date("rerank") + "}";
+  embed(
+      service, call, way, std::move(body.items), {}, names,
+      [&service, way, clock, characters, scale, echoes = std::move(body.echoes), top = body.top_n, tei = body.tei,
+       cohere = call->path == "/v2/rerank"](const Vectors& vectors) {
+        require_all(vectors);
+        Answer answer;
+        const std::string results = results_of(rank(vectors, scale, top), echoes, tei);
+        const long tokens = vectors.tokens();
+        if (tei) {
+          answer.body = results;
+          add_tei_headers(answer, vectors, clock, characters, service.info());
+        } else {
+          answer.body =
+              cat("{\"object\":\"rerank\",\"results\":", results, ",\"model\":", json_string(service.model_name()),
+                  ",\"usage\":{\"prompt_tokens\":", tokens, ",\"total_tokens\":", tokens, "}");
+          if (cohere) {
+            answer.body += ",\"meta\":{\"api_version\":{\"version\":\"2\"},\"billed_units\":{\"search_units\":1}}";
           }
-          way(std::move(answer));
-        });
+          answer.body += id_and_date("rerank") + "}";
+        }
+        way(std::move(answer));
+      },
+      true);
 }
 
 }  // namespace tandem::server

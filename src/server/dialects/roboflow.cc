@@ -43,13 +43,17 @@ std::vector<Input> side_of(Value value, const std::string& name, bool pictures, 
   return inputs;
 }
 
-std::vector<Input> field_as(const std::string& json, const char* name, bool pictures, const BodyLimits& limits) {
-  std::vector<Input> inputs;
+RoboflowBody field_as(const std::string& json, const char* name, bool pictures, const BodyLimits& limits) {
+  RoboflowBody body;
   Document(json, limits).for_each([&](std::string_view key, Value value) {
-    if (key == name) inputs = side_of(value, name, pictures, limits);
+    if (key == name) {
+      body.inputs = side_of(value, name, pictures, limits);
+    } else {
+      take_wish(key, value, body.wishes);
+    }
   });
-  if (inputs.empty()) wrong(name, cat("\"", name, "\" is missing"));
-  return inputs;
+  if (body.inputs.empty()) wrong(name, cat("\"", name, "\" is missing"));
+  return body;
 }
 
 bool is_picture_type(Object fields, const char* name, bool otherwise) {
@@ -70,28 +74,31 @@ std::string ending(const TeiClock& clock) {
   return out += '}';
 }
 
-void answer_embeddings(Service& service, const CallPtr& call, const Reply& reply, std::vector<Input> inputs,
-                       const char* name) {
+void answer_embeddings(Service& service, const CallPtr& call, const Reply& reply, RoboflowBody body, const char* name) {
   const TeiClock clock;
-  const std::size_t count = inputs.size();
+  call->wishes.take(body.wishes);
+  const std::size_t count = body.inputs.size();
   call->memory.add(json_bytes(count, static_cast<std::size_t>(service.info().embed_dim)), "the answer");
-  embed(service, call, reply, std::move(inputs), {}, names_in(name, count), [reply, clock](const Vectors& vectors) {
-    require_all(vectors);
-    Answer answer;
-    answer.body = "{\"embeddings\":";
-    append_vectors(vectors, 0, vectors.items.size(), answer.body);
-    answer.body += ending(clock);
-    reply(std::move(answer));
-  });
+  embed(
+      service, call, reply, std::move(body.inputs), {}, names_in(name, count),
+      [reply, clock](const Vectors& vectors) {
+        require_all(vectors);
+        Answer answer;
+        answer.body = "{\"embeddings\":";
+        append_vectors(vectors, 0, vectors.items.size(), answer.body);
+        answer.body += ending(clock);
+        reply(std::move(answer));
+      },
+      true);
 }
 
 }  // namespace
 
-std::vector<Input> parse_roboflow_images(const std::string& json, const BodyLimits& limits) {
+RoboflowBody parse_roboflow_images(const std::string& json, const BodyLimits& limits) {
   return field_as(json, "image", true, limits);
 }
 
-std::vector<Input> parse_roboflow_texts(const std::string& json, const BodyLimits& limits) {
+RoboflowBody parse_roboflow_texts(const std::string& json, const BodyLimits& limits) {
   return field_as(json, "text", false, limits);
 }
 
@@ -122,6 +129,8 @@ RoboflowCompareBody parse_roboflow_compare(const std::string& json, const BodyLi
         if (one.size() != 1) wrong("prompt", "a named prompt must be one text or picture");
         body.prompts.push_back(std::move(one.front()));
       }
+    } else {
+      take_wish(key, value, body.wishes);
     }
   });
   if (!given) wrong("subject", "\"subject\" is missing");
@@ -162,6 +171,7 @@ void post_roboflow_compare(Service& service, const CallPtr& call, const Reply& r
   const TeiClock clock;
   RoboflowCompareBody body =
       take_body(service, *call, [&](const BodyLimits& limits) { return parse_roboflow_compare(call->body, limits); });
+  call->wishes.take(body.wishes);
   std::size_t bytes = 128 + 24 * body.prompts.size();
   for (const std::string& name : body.names) bytes += json_size(name);
   call->memory.add(bytes, "the answer");

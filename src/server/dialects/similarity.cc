@@ -45,6 +45,8 @@ SimilarityBody parse_similarity(const std::string& json, const BodyLimits& limit
       take_tei(value, body, limits);
     } else if (key == "model") {
       body.model = string_of(value, "\"model\"", "model");
+    } else {
+      take_wish(key, value, body.wishes);
     }
   });
   if (body.tei && (body.a.size() != 1 || others)) wrong("inputs", "give either \"inputs\" or \"a\" and \"b\"");
@@ -73,6 +75,7 @@ void post_similarity(Service& service, const CallPtr& call, const Reply& reply) 
   const TeiClock clock;
   SimilarityBody body =
       take_body(service, *call, [&](const BodyLimits& limits) { return parse_similarity(call->body, limits); });
+  call->wishes.take(body.wishes);
   service.require_model(body.model);
   const std::size_t rows = body.a.size(), columns = body.b.size();
   call->memory.add(128 + rows * (columns * 16 + 2), "the answer");
@@ -82,24 +85,26 @@ void post_similarity(Service& service, const CallPtr& call, const Reply& reply) 
   for (Input& input : body.b) inputs.push_back(std::move(input));
   const std::size_t characters = characters_of(inputs);
   const Reply way = body.tei ? in_shape(reply, Errors::tei) : reply;
-  embed(service, call, way, std::move(inputs), {}, names,
-        [&service, way, clock, characters, rows, columns, tei = body.tei](const Vectors& vectors) {
-          require_all(vectors);
-          std::string table;
-          for (std::size_t i = 0; i < rows; ++i) {
-            table += i > 0 ? ",[" : "[";
-            for (std::size_t j = 0; j < columns; ++j) {
-              if (j > 0) table += ',';
-              append_number(cosine(vectors.items[i].values, vectors.items[rows + j].values), table);
-            }
-            table += ']';
+  embed(
+      service, call, way, std::move(inputs), {}, names,
+      [&service, way, clock, characters, rows, columns, tei = body.tei](const Vectors& vectors) {
+        require_all(vectors);
+        std::string table;
+        for (std::size_t i = 0; i < rows; ++i) {
+          table += i > 0 ? ",[" : "[";
+          for (std::size_t j = 0; j < columns; ++j) {
+            if (j > 0) table += ',';
+            append_number(cosine(vectors.items[i].values, vectors.items[rows + j].values), table);
           }
-          Answer answer;
-          answer.body =
-              tei ? table : cat("{\"similarity\":[", table, "],\"model\":", json_string(service.model_name()), "}");
-          if (tei) add_tei_headers(answer, vectors, clock, characters, service.info());
-          way(std::move(answer));
-        });
+          table += ']';
+        }
+        Answer answer;
+        answer.body =
+            tei ? table : cat("{\"similarity\":[", table, "],\"model\":", json_string(service.model_name()), "}");
+        if (tei) add_tei_headers(answer, vectors, clock, characters, service.info());
+        way(std::move(answer));
+      },
+      true);
 }
 
 }  // namespace tandem::server

@@ -32,6 +32,8 @@ TeiEmbedBody parse_tei_embed(const std::string& json, const BodyLimits& limits) 
       std::string side(string_of(value, "\"truncation_direction\"", "truncation_direction"));
       std::transform(side.begin(), side.end(), side.begin(), [](unsigned char c) { return std::tolower(c); });
       if (side != "right") wrong("truncation_direction", "\"truncation_direction\": texts are cut on the right only");
+    } else {
+      take_wish(key, value, body.wishes);
     }
   });
   if (!given) wrong("inputs", "\"inputs\" is missing: a text, or a list of texts");
@@ -117,6 +119,7 @@ void post_tei_embed(Service& service, const CallPtr& call, const Reply& reply) {
   TeiEmbedBody body =
       take_body(service, *call, [&](const BodyLimits& limits) { return parse_tei_embed(call->body, limits); });
   if (body.inputs.empty()) return reply(empty_answer());
+  call->wishes.take(body.wishes);
   const auto full = static_cast<std::size_t>(service.info().embed_dim);
   const auto dimensions = static_cast<std::size_t>(body.dimensions);
   if (dimensions > full) {
@@ -128,21 +131,23 @@ void post_tei_embed(Service& service, const CallPtr& call, const Reply& reply) {
   options.normalize = body.normalize;
   const std::size_t characters = characters_of(body.inputs);
   const NameOf names = names_in("inputs", body.inputs.size());
-  embed(service, call, reply, std::move(body.inputs), options, names,
-        [&service, reply, clock, characters, dimensions, refuse = body.refuse_long](Vectors vectors) {
-          require_all(vectors);
-          if (refuse && vectors.truncated()) {
-            throw FieldError(Code::invalid_argument,
-                             cat("inputs: a text has more than ", service.info().context_length,
-                                 " tokens: shorten it, or leave \"truncate\" out"),
-                             "inputs");
-          }
-          for (Embedding& item : vectors.items) shorten(item.values, dimensions);
-          Answer answer;
-          append_vectors(vectors, 0, vectors.items.size(), answer.body);
-          add_tei_headers(answer, vectors, clock, characters, service.info());
-          reply(std::move(answer));
-        });
+  embed(
+      service, call, reply, std::move(body.inputs), options, names,
+      [&service, reply, clock, characters, dimensions, refuse = body.refuse_long](Vectors vectors) {
+        require_all(vectors);
+        if (refuse && vectors.truncated()) {
+          throw FieldError(Code::invalid_argument,
+                           cat("inputs: a text has more than ", service.info().context_length,
+                               " tokens: shorten it, or leave \"truncate\" out"),
+                           "inputs");
+        }
+        for (Embedding& item : vectors.items) shorten(item.values, dimensions);
+        Answer answer;
+        append_vectors(vectors, 0, vectors.items.size(), answer.body);
+        add_tei_headers(answer, vectors, clock, characters, service.info());
+        reply(std::move(answer));
+      },
+      true);
 }
 
 namespace {
@@ -197,9 +202,14 @@ void append_tokens(std::string_view text, const std::vector<Token>& tokens, bool
 }  // namespace
 
 const ApiOperation kTeiTokenizeOperation{
-    "TEI", "Texts to tokens",
+    "TEI",
+    "Texts to tokens",
     R"({"application/json": {"schema": {"type": "object", "properties": {"inputs": {"anyOf": [{"$ref": "#/components/schemas/Text"}, {"type": "array", "items": {"$ref": "#/components/schemas/Text"}, "minItems": 1}]}, "add_special_tokens": {"type": "boolean"}}, "required": ["inputs"]}}})",
-    R"({"application/json": {"schema": {"type": "array", "items": {"type": "array", "items": {"type": "object", "properties": {"id": {"type": "integer"}, "text": {"type": "string"}, "special": {"type": "boolean"}, "start": {"type": ["integer", "null"]}, "stop": {"type": ["integer", "null"]}}, "required": ["id", "text", "special", "start", "stop"]}}}}})"};
+    R"({"application/json": {"schema": {"type": "array", "items": {"type": "array", "items": {"type": "object", "properties": {"id": {"type": "integer"}, "text": {"type": "string"}, "special": {"type": "boolean"}, "start": {"type": ["integer", "null"]}, "stop": {"type": ["integer", "null"]}}, "required": ["id", "text", "special", "start", "stop"]}}}}})",
+    nullptr,
+    200,
+    false,
+    false};
 
 void post_tei_tokenize(Service& service, const CallPtr& call, const Reply& reply) {
   const TeiClock clock;

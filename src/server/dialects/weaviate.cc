@@ -21,8 +21,13 @@ WeaviateBody parse_weaviate(const std::string& json, const BodyLimits& limits) {
     return inputs;
   };
   Document(json, limits).for_each([&](std::string_view key, Value value) {
-    if (key == "texts") body.texts = take("texts", value, Strings::texts);
-    if (key == "images") body.images = take("images", value, Strings::images);
+    if (key == "texts") {
+      body.texts = take("texts", value, Strings::texts);
+    } else if (key == "images") {
+      body.images = take("images", value, Strings::images);
+    } else {
+      take_wish(key, value, body.wishes);
+    }
   });
   if (!given) wrong("texts", "give \"texts\", \"images\" or both, each a list");
   return body;
@@ -36,25 +41,28 @@ const ApiOperation kWeaviateOperation{
 void post_weaviate(Service& service, const CallPtr& call, const Reply& reply) {
   WeaviateBody body =
       take_body(service, *call, [&](const BodyLimits& limits) { return parse_weaviate(call->body, limits); });
+  call->wishes.take(body.wishes);
   const std::size_t texts = body.texts.size(), images = body.images.size();
   call->memory.add(json_bytes(texts + images, static_cast<std::size_t>(service.info().embed_dim)), "the answer");
   std::vector<Input> inputs = std::move(body.texts);
   for (Input& image : body.images) inputs.push_back(std::move(image));
-  embed(service, call, reply, std::move(inputs), {}, names_in({{"texts", texts}, {"images", images}}),
-        [reply, texts](const Vectors& vectors) {
-          require_all(vectors);
-          Answer answer;
-          answer.body = "{\"textVectors\":";
-          append_vectors(vectors, 0, texts, answer.body);
-          answer.body += ",\"imageVectors\":";
-          append_vectors(vectors, texts, vectors.items.size(), answer.body);
-          answer.body += '}';
-          reply(std::move(answer));
-        });
+  embed(
+      service, call, reply, std::move(inputs), {}, names_in({{"texts", texts}, {"images", images}}),
+      [reply, texts](const Vectors& vectors) {
+        require_all(vectors);
+        Answer answer;
+        answer.body = "{\"textVectors\":";
+        append_vectors(vectors, 0, texts, answer.body);
+        answer.body += ",\"imageVectors\":";
+        append_vectors(vectors, texts, vectors.items.size(), answer.body);
+        answer.body += '}';
+        reply(std::move(answer));
+      },
+      true);
 }
 
 const ApiOperation kWeaviateMetaOperation{"weaviate", "The model", nullptr,
-                                       R"({"application/json": {"schema": {"type": "object"}}})"};
+                                          R"({"application/json": {"schema": {"type": "object"}}})"};
 
 void get_weaviate_meta(Service& service, const CallPtr&, const Reply& reply) {
   if (!service.loaded()) service.require_ready();

@@ -144,8 +144,9 @@ TEST(Dialects, EveryRouteOfTheApiIsDescribed) {
     const bool page =
         route.path == "/" || route.path == "/docs" || route.path == "/assets/*" || route.path == "/favicon.ico";
     EXPECT_EQ(route.operation == nullptr, page) << route.path;
+    const bool needs_no_body = route.path == "/cache/clear" || route.path == "/clear_cache";
     if (!page) {
-      EXPECT_EQ(route.operation->body != nullptr, route.method == "POST") << route.path;
+      EXPECT_EQ(route.operation->body != nullptr, route.method == "POST" && !needs_no_body) << route.path;
     }
   }
 }

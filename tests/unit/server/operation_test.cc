@@ -80,6 +80,31 @@ TEST_F(OperationTest, MetricsCountWhatWasAnswered) {
   EXPECT_EQ(stats["requests"]["statuses"]["404"], 1);
 }
 
+TEST_F(OperationTest, CachesAreCountedAsTheEngineCountsThem) {
+  start_ready();
+  Client client(server->port());
+  const std::map<std::string, std::map<std::string, double>> want = {
+      {"texts", {{"hits_total", 5}, {"misses_total", 7}, {"evictions_total", 0}, {"entries", 2}, {"bytes", 0}}},
+      {"images", {{"hits_total", 11}, {"misses_total", 12}, {"evictions_total", 13}, {"entries", 14}, {"bytes", 15}}},
+      {"embeddings",
+       {{"hits_total", 21},
+        {"misses_total", 22},
+        {"evictions_total", 23},
+        {"entries", 24},
+        {"bytes", 25},
+        {"coalesced_total", 26}}}};
+  for (const auto& [cache, counts] : want) {
+    for (const auto& [name, count] : counts) {
+      EXPECT_EQ(metric(client, "tandem_cache_" + name + "{cache=\"" + cache + "\"}"), count) << cache << " " << name;
+    }
+  }
+  const json caches = client.get("/stats").parsed()["caches"];
+  EXPECT_EQ(caches["texts"]["hits"], 5);
+  EXPECT_EQ(caches["images"]["entries"], 14);
+  EXPECT_EQ(caches["embeddings"]["coalesced"], 26);
+  EXPECT_NEAR(caches["embeddings"]["hit_rate"].get<double>(), 21.0 / 43, 1e-9);
+}
+
 TEST_F(OperationTest, MetricsAnswerWhileTheModelLoadsAndAfterItFailed) {
   start([](const ServerOptions&) -> std::unique_ptr<Encoder> { throw Error(Code::not_found, "no such model"); });
   ASSERT_TRUE(eventually([&] { return !server->load_error().empty(); }));
@@ -196,6 +221,39 @@ TEST_F(OperationTest, WithoutAKeyOnlyTheProbesAndThePageAnswer) {
   EXPECT_EQ(client.post("/v1/embeddings", kText, "authorization: bearer first\r\n").status, 200);
   EXPECT_EQ(client.post("/v1/embeddings", kText, "X-API-Key: first\r\n").status, 200);
   EXPECT_EQ(client.post("/v1/embeddings", kText, "api-key: first\r\n").status, 200);
+}
+
+TEST_F(OperationTest, ProbesOfEveryDialectAreOpenAndTheDescriptionSaysWhatIsNot) {
+  with_keys("alice " + kFirst + "\n");
+  start_ready();
+  Client client(server->port());
+  for (const char* open : {"/ping", "/livez", "/healthz", "/readyz", "/v1/health", "/v1/health/live",
+                           "/v1/health/ready", "/v2/health/live", "/v2/health/ready", "/docs", "/assets/docs.js"}) {
+    EXPECT_EQ(client.get(open).status, 200) << open;
+  }
+  EXPECT_EQ(client.get("/ping").body, "pong");
+  for (const char* open : {"/.well-known/live", "/.well-known/ready"}) EXPECT_EQ(client.get(open).status, 204) << open;
+  for (const char* closed : {"/.well-known/other", "/meta", "/models", "/openapi.json", "/gallery"}) {
+    EXPECT_EQ(client.get(closed).status, 401) << closed;
+  }
+  for (const char* closed : {"/embed", "/predict", "/infer", "/cache/clear"}) {
+    EXPECT_EQ(client.post(closed, "{}").status, 401) << closed;
+  }
+  const Got got = ask(client, "GET", "/openapi.json", "Authorization: Bearer first\r\n");
+  ASSERT_EQ(got.status, 200);
+  const json api = got.parsed();
+  EXPECT_EQ(api["components"]["securitySchemes"].size(), 2u);
+  for (const auto& [path, methods] : api["paths"].items()) {
+    for (const auto& [method, said] : methods.items()) {
+      EXPECT_EQ(said.contains("security"), !is_open(path)) << path;
+      EXPECT_EQ(said["responses"].contains("401"), !is_open(path)) << path;
+    }
+  }
+  for (const char* path : {"/metrics", "/stats", "/livez", "/v2/health/ready", "/ping"}) {
+    EXPECT_TRUE(api["paths"][path].contains("get")) << path;
+  }
+  EXPECT_TRUE(api["paths"]["/cache/clear"].contains("post"));
+  EXPECT_EQ(api["paths"]["/embed"]["post"]["parameters"][0]["name"], "X-Priority");
 }
 
 TEST_F(OperationTest, ARefusedBodyIsNotRead) {

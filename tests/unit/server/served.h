@@ -28,6 +28,7 @@ struct Control {
   std::mutex mutex;
   std::condition_variable changed;
   bool hold = false;                ///< keep requests until release()
+  bool stall = false;               ///< submit() does not return for a request of more than eight texts
   std::optional<ItemError> refuse;  ///< thrown by submit
   std::optional<ItemError> fail;    ///< given to on_done
   EngineHealth health{1, 1, 0, {}};
@@ -94,14 +95,18 @@ class FakeEncoder final : public Encoder {
   CacheStats cache_stats() const override {
     CacheStats stats;
     stats.texts = {5, 7, 0, 2, 0};
+    stats.pictures = {11, 12, 13, 14, 15, 0};
+    stats.image_vectors = {21, 22, 23, 24, 25, 26};
     return stats;
   }
   void clear_caches() override { ++control_->cleared; }
   void submit(Request request, OnDone on_done) override {
     std::optional<ItemError> fail;
     {
-      const std::lock_guard lock(control_->mutex);
+      std::unique_lock lock(control_->mutex);
       ++control_->seen;
+      control_->changed.notify_all();
+      control_->changed.wait(lock, [&] { return !control_->stall || request.texts.size() <= 8; });
       if (control_->refuse) throw Error(control_->refuse->code, control_->refuse->message);
       fail = control_->fail;
       if (control_->hold) {

@@ -67,6 +67,75 @@ TEST_F(WishesTest, AWrongWishIsNamed) {
   EXPECT_EQ(client.post("/v1/embeddings", R"({"input":"x","timeout":null})").status, 200);
 }
 
+TEST_F(WishesTest, EveryDialectTakesThem) {
+  start_ready();
+  const std::pair<const char*, std::string> asked[] = {
+      {"/embed", R"("inputs":"x")"},
+      {"/rerank", R"("query":"x","documents":["y"])"},
+      {"/rerank", R"("query":"x","texts":["y"])"},
+      {"/v2/rerank", R"("query":"x","documents":["y"])"},
+      {"/similarity", R"("a":"x","b":"y")"},
+      {"/vectorize", R"("texts":["x"])"},
+      {"/clip/embed_text", R"("text":"x")"},
+      {"/clip/embed_image", R"("image":"Zm9v")"},
+      {"/clip/compare", R"("subject":"Zm9v","prompt":"y")"},
+      {"/infer", R"("image":"Zm9v","text":"y")"},
+      {"/api", R"("image":"Zm9v")"},
+      {"/embeddings_image", R"("input":"Zm9v")"},
+  };
+  for (const auto& [path, fields] : asked) {
+    const Request header = given("{" + fields + "}", "X-Priority: high\r\nX-Timeout: 2.5\r\n", path);
+    EXPECT_EQ(header.priority, Priority::high) << path;
+    EXPECT_LT(seconds_left(header), 2.5) << path;
+    const Request field = given("{" + fields + R"(,"priority":"high","timeout":50})", "X-Timeout: 2.5\r\n", path);
+    EXPECT_EQ(field.priority, Priority::high) << path;
+    EXPECT_GT(seconds_left(field), 40) << path;
+    EXPECT_LT(seconds_left(field), 50) << path;
+  }
+  Client client(server->port());
+  const Got tei = client.post("/embed", R"({"inputs":"x"})", "X-Priority: urgent\r\n");
+  EXPECT_EQ(tei.status, 422);
+  EXPECT_EQ(tei.parsed()["error_type"], "Validation");
+  EXPECT_EQ(client.post("/clip/embed_text", R"({"text":"x","timeout":0})").parsed().count("message"), 1u);
+  EXPECT_EQ(client.post("/v2/rerank", R"({"query":"x","documents":["y"],"priority":3})").status, 200) << "Cohere's own";
+  EXPECT_EQ(client.post("/v2/rerank", R"({"query":"x","documents":["y"],"priority":"soon"})").status, 400);
+}
+
+TEST_F(WishesTest, WhatIsKnownIsAnsweredWithoutAWorker) {
+  options.worker_threads = 1;
+  start_ready();
+  const std::size_t before = control->seen;
+  {
+    const std::lock_guard lock(control->mutex);
+    control->stall = true;
+  }
+  std::string large = R"({"input":["a text of some length that fills the body")";
+  for (int i = 0; i < 1000; ++i) large += R"(,"a text of some length that fills the body")";
+  large += "]}";
+  ASSERT_GT(large.size(), 32u << 10) << "parsed by the worker, which then stays in submit()";
+  std::thread slow([&] {
+    Client client(server->port());
+    EXPECT_EQ(client.post("/v1/embeddings", large).status, 200);
+  });
+  {
+    std::unique_lock lock(control->mutex);
+    EXPECT_TRUE(control->changed.wait_for(lock, 5s, [&] { return control->seen > before; }));
+  }
+  Client client(server->port());
+  EXPECT_EQ(client.post("/v1/embeddings", kText).status, 200);
+  EXPECT_EQ(client.post("/embeddings", kText).status, 200);
+  EXPECT_EQ(client.post("/embed", R"({"inputs":["x","y"]})").status, 200);
+  EXPECT_EQ(client.post("/rerank", R"({"query":"x","documents":["y"]})").status, 200);
+  EXPECT_EQ(client.post("/vectorize", R"({"texts":["x"]})").status, 200);
+  EXPECT_EQ(client.post("/clip/embed_text", R"({"text":"x"})").status, 200);
+  {
+    const std::lock_guard lock(control->mutex);
+    control->stall = false;
+  }
+  control->changed.notify_all();
+  slow.join();
+}
+
 TEST_F(WishesTest, WhatIsRememberedIsForgottenWhenAsked) {
   start_ready();
   Client client(server->port());

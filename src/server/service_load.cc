@@ -1,0 +1,144 @@
+// The half of the Service that loads the model, and then computes what makes the page richer.
+#include <filesystem>
+#include <future>
+#include <optional>
+
+#include "base/strings.h"
+#include "hub/demo_names.h"
+#include "server/service.h"
+#include "tandem/zero_shot.h"
+
+namespace tandem::server {
+namespace {
+
+constexpr std::size_t kGalleryPortion = 16;  // small, so that a user's request waits for little of it
+
+}  // namespace
+
+void Service::load() {
+  try {
+    std::shared_ptr<Encoder> encoder = factory_(options_);
+    Defaults defaults;
+    if (encoder->info().knows_photographs) defaults.templates.emplace_back(kPhotoTemplate);
+    if (!encoder->info().knows_photographs && !options_.demo_folder.empty()) {
+      hub::DemoNames demo = hub::read_demo_names(options_.demo_folder);
+      defaults.labels = std::move(demo.names);
+      defaults.signs = std::move(demo.signs);
+    }
+    find_gallery();
+    operation_.gpus().use(encoder->info().device);
+    {
+      const std::lock_guard lock(mutex_);
+      info_ = encoder->info();
+      encoder_ = std::move(encoder);
+      defaults_ = std::move(defaults);
+      loaded_ = true;
+      if (state_ == State::loading) state_ = State::ready;
+    }
+    announce(cat("model ", model_name(), " is ready: ", info_.device, ", ", info_.precision,
+                 info_.isa.empty() ? "" : ", ", info_.isa, info_.knows_photographs ? "" : " (demo model: emoji)"));
+  } catch (const std::exception& error) {
+    const std::lock_guard lock(mutex_);
+    state_ = State::failed;
+    load_error_ = error.what();
+    if (const auto* known = dynamic_cast<const Error*>(&error)) load_error_code_ = known->code();
+    changed_.notify_all();
+    return;
+  }
+  // What follows only makes the page richer: a failure is said, and the server goes on without.
+  try {
+    make_default_labels();
+    fill_gallery();
+  } catch (const std::exception& error) {
+    announce(cat("warning: ", error.what()));
+  }
+}
+
+void Service::make_default_labels() {
+  if (defaults_.labels.empty()) return;
+  for (;;) {
+    std::promise<LabelResult> done;
+    labels_->get(defaults_.labels, defaults_.templates, stopping_,
+                 [&done](const LabelResult& result) { done.set_value(result); });
+    const LabelResult result = done.get_future().get();
+    const auto* error = std::get_if<ItemError>(&result);
+    if (!error || *stopping_) return;
+    if (error->code != Code::overloaded) throw Error(error->code, cat("default labels: ", error->message));
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+}
+
+void Service::find_gallery() {
+  std::filesystem::path folder = options_.gallery;
+  if (folder.empty()) {
+    if (options_.demo_folder.empty()) return;
+    folder = std::filesystem::path(options_.demo_folder) / "gallery";
+    if (!std::filesystem::is_directory(folder)) return;
+  }
+  try {
+    auto gallery = std::make_shared<Gallery>(folder, options_.max_gallery);
+    if (gallery->left_out() > 0) {
+      announce(
+          cat("warning: the gallery is cut at ", gallery->size(), " pictures, ", gallery->left_out(), " are left out"));
+    }
+    const std::lock_guard lock(mutex_);
+    gallery_ = std::move(gallery);
+  } catch (const Error& error) {
+    announce(cat("warning: ", error.what()));
+  }
+}
+
+void Service::fill_gallery() {
+  const std::shared_ptr<Gallery> gallery = this->gallery();
+  if (!gallery) return;
+  for (std::size_t at = 0; at < gallery->size() && !*stopping_; at += kGalleryPortion) {
+    Request request;
+    std::vector<std::size_t> ids;
+    for (std::size_t id = at; id < std::min(at + kGalleryPortion, gallery->size()); ++id) {
+      try {
+        const std::string bytes = gallery->read(id).first;
+        const auto* begin = reinterpret_cast<const std::byte*>(bytes.data());
+        request.images.emplace_back(
+            EncodedImage{std::make_shared<const std::vector<std::byte>>(begin, begin + bytes.size())});
+        ids.push_back(id);
+      } catch (const Error&) {
+        gallery->add_failed(id);
+      }
+    }
+    if (ids.empty()) continue;
+    const std::optional<Response> response = ask(std::move(request));
+    if (!response) return;
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      const Embedding& image = response->images.at(i);
+      if (image.error) {
+        gallery->add_failed(ids[i]);
+      } else {
+        gallery->add(ids[i], image.values);
+      }
+    }
+  }
+  if (!*stopping_) {
+    announce(cat("gallery: ", gallery->size() - gallery->failed(), " pictures, ", gallery->failed(), " failed"));
+  }
+}
+
+std::optional<Response> Service::ask(Request request) {
+  request.cancel = stopping_;
+  while (!*stopping_) {
+    std::promise<std::variant<Response, ItemError>> done;
+    try {
+      hand_over(request, [&done](std::variant<Response, ItemError> result) { done.set_value(std::move(result)); });
+    } catch (const Error& error) {
+      if (error.code() != Code::overloaded) throw;
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      continue;
+    }
+    auto result = done.get_future().get();
+    if (auto* response = std::get_if<Response>(&result)) return std::move(*response);
+    const ItemError& error = std::get<ItemError>(result);
+    if (error.code != Code::overloaded && !*stopping_) throw Error(error.code, error.message);
+  }
+  return std::nullopt;
+}
+
+}  // namespace tandem::server
