@@ -50,7 +50,7 @@ async function description() {
 document.getElementById('key-form').addEventListener('submit', (event) => {
   event.preventDefault();
   sessionStorage.setItem('key', document.getElementById('key').value);
-  location.reload();
+  show();
 });
 
 async function show() {
@@ -80,15 +80,16 @@ async function show() {
   } catch (error) {
     state.textContent = `The description could not be read: ${error.message}`;
   }
-  document.getElementById('filter').addEventListener('input', (event) => {
-    const words = event.target.value.toLowerCase().split(/\s+/);
-    for (const box of routes.querySelectorAll('details')) {
-      box.hidden = !words.every((word) => box.dataset.words.includes(word));
-    }
-    for (const group of routes.querySelectorAll('section')) {
-      group.hidden = !group.querySelector('details:not([hidden])');
-    }
-  });
 }
+
+document.getElementById('filter').addEventListener('input', (event) => {
+  const words = event.target.value.toLowerCase().split(/\s+/);
+  for (const box of document.querySelectorAll('#routes details')) {
+    box.hidden = !words.every((word) => box.dataset.words.includes(word));
+  }
+  for (const group of document.querySelectorAll('#routes section')) {
+    group.hidden = !group.querySelector('details:not([hidden])');
+  }
+});
 
 show();

@@ -282,7 +282,7 @@ def test_a_poison_picture_in_every_batch():
     whole = picture("JPEG", (300, 200))
     poisons = [whole[:len(whole) // 2], whole[:30], b"", b"\xff\xd8\xff\xe0" + b"\0" * 300, b"GIF89a", os.urandom(500),
                b"\x89PNG\r\n\x1a\n" + os.urandom(80), b"<svg/>", picture("PNG")[:-20]]
-    with Served(**SLOW) as server:
+    with Served("--no-cache", "--no-coalescing", **SLOW) as server:
         want = server.embed(GOOD)[0]
         stop = threading.Event()
 
@@ -313,9 +313,9 @@ def test_a_full_queue_is_said_and_everything_else_is_answered():
         assert set(report["statuses"]) == {"200", "429"}, report
         assert report["requests"]["refused"] == report["statuses"]["429"]
         refused = []
-        body = json.dumps({"input": ["a text"] * 2048})
+        bodies = [json.dumps({"input": [f"text {n} {i}" for i in range(2048)]}) for n in range(32)]  # no cache has them
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            refused = [one for one in pool.map(lambda _: server.post("/v1/embeddings", body), range(32)) if one.status == 429]
+            refused = [one for one in pool.map(lambda body: server.post("/v1/embeddings", body), bodies) if one.status == 429]
         assert refused and all(int(one.headers["Retry-After"]) > 0 for one in refused)
         assert server.get("/ready").status == 200
 

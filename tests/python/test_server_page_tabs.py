@@ -159,7 +159,7 @@ def test_a_key_can_be_given(tmp_path):
         browser.wait("document.getElementById('status').dataset.state === 'ready'")
         browser.click("#tab-api")
         assert secret not in browser.text("#recipes") and "TANDEM_KEY" in browser.text("#recipes")
-        browser.js("location.href = '/docs'")
+        browser.call("Page.navigate", url=f"http://127.0.0.1:{server.port}/docs")
         browser.wait("document.querySelectorAll('#routes details').length > 30")
 
 
