@@ -159,7 +159,8 @@ std::string openapi_json(const Service& service) {
   const json priority = {{"name", "X-Priority"},
                          {"in", "header"},
                          {"required", false},
-                         {"schema", {{"type", "string"}, {"enum", {"high", "normal"}}}}};
+                         // An empty header counts as missing.
+                         {"schema", {{"type", "string"}, {"enum", {"high", "normal", ""}}}}};
   json& paths = document["paths"];
   for (const Route& route : routes()) {
     if (!route.operation) continue;
