@@ -146,7 +146,7 @@ def test_bench_shows_the_stages_of_a_pass(tandem, tiny):
     for tower, first, blocks in (("image", "patch embedding", 2), ("text", "token embedding", 2)):
         stages = {s["stage"]: s for s in row[tower]["stages"]}
         assert {first, "copy in", "layer norm", "q, k, v", "attention", "attention output", "fc1 and activation", "fc2",
-                "row selection", "projection", "copy out"} == set(stages)
+                "row selection", "last layer norm and projection", "copy out"} == set(stages)
         assert stages[first]["operations"] == 1 and stages["attention"]["operations"] >= blocks
         assert stages["q, k, v"]["operations"] == blocks + 1, "the last block multiplies queries apart"
         assert abs(sum(s["share"] for s in stages.values()) - 1) < 1e-6
