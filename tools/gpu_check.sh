@@ -116,7 +116,8 @@ rows = {}
 for line in open(sys.argv[1]):
     r = json.loads(line)
     rows.setdefault((r["tower"], r["batch"]), {})[r["op"]] = r
-ops = ["patch_embed", "layer_norm", "qkv", "attention", "out", "fc1", "fc1 without activation", "fc2", "attention, one query"]
+ops = ["patch_embed", "layer_norm", "layer_norm and qkv", "attention", "out", "layer_norm and fc1", "fc2",
+       "attention, one query", "layer_norm and projection"]
 print("us (TFLOP/s or GB/s)  " + "  ".join(f"{o[:18]:>18}" for o in ops))
 for (tower, batch), r in rows.items():
     cells = []

@@ -40,8 +40,8 @@ bool Linear::fits(const ProductChoice& choice, const LinearArgs& a, const Matmul
   return true;
 }
 
-/// Measured on an H200: the kernel of one wave is for a few rows, beyond which cuBLASLt's are
-/// faster, and, because the activation costs it nothing, for all of fc1's that fit.
+/// Measured on an H200: the kernel of one wave is for a few rows, beyond which cuBLASLt's are faster, and, because the
+/// activation costs it nothing, for all of fc1's that fit.
 ProductChoice Linear::by_rule(const LinearArgs& a, const MatmulCall& m, bool normed) const {
   const std::int64_t products = m.rows * m.outputs * m.inputs;
   const std::int64_t most = m.inputs >= 3 * m.outputs ? 480'000'000 : 300'000'000;
