@@ -1,7 +1,7 @@
-// out = fn(scale (x W^T) + shift sums^T + bias) on Hopper, for products of many tiles. Kernels that finish a tile before
-// they multiply the next leave the tensor cores waiting for activations, and kernels that share them between two smaller
-// tiles spend power on bringing those: whole passes of ViT-L/14@336 took 2 percent longer with CUTLASS's of that kind and
-// the same epilogue. Here tiles are large, and one is finished while the next is multiplied.
+// out = fn(scale (x W^T) + shift sums^T + bias) on Hopper, for products of many tiles. Kernels that finish a tile
+// before they multiply the next leave the tensor cores waiting for activations, and kernels that share them between two
+// smaller tiles spend power on bringing those: whole passes of ViT-L/14@336 took 2 percent longer with CUTLASS's of
+// that kind and the same epilogue. Here tiles are large, and one is finished while the next is multiplied.
 //
 // Blocks stay, in clusters of two that take tiles of 256 x 256 together: each has 128 rows of x to itself, and brings
 // half of the weight's rows for both (multicast). Two warpgroups of a block multiply 64 rows each; behind a tile's last
