@@ -138,7 +138,7 @@ asio::awaitable<bool> Connection::exchange(Buffer& buffer) {
   around.dress(*answer);
   const bool written = co_await write(head_of(*answer, keep), body);
   around.done(*answer, body.size(), written);
-  if (unread && written) co_await linger(buffer);
+  if ((unread || answer->close) && written) co_await linger(buffer);
   co_return keep&& written;
 }
 

@@ -82,12 +82,12 @@ CallPtr call_of(const HttpRequest& request, MemoryLimit& memory) {
   if (call->method == "HEAD") call->method = "GET";
   std::string_view target = view(request.target());
   if (const std::size_t scheme = target.find("://"); scheme != std::string_view::npos && target.front() != '/') {
-    const std::size_t path = target.find('/', scheme + 3);
-    target = path == std::string_view::npos ? "/" : target.substr(path);
+    const std::size_t path = target.find_first_of("/?#", scheme + 3);
+    target = path == std::string_view::npos || target[path] == '#' ? "/" : target.substr(path);
   }
   target = target.substr(0, target.find('#'));
   const std::size_t question = std::min(target.find('?'), target.size());
-  call->path = target.substr(0, question);
+  call->path = question > 0 ? target.substr(0, question) : "/";
   call->query = target.substr(std::min(question + 1, target.size()));
   call->content_type = view(request[http::field::content_type]);
   std::transform(call->content_type.begin(),
@@ -109,6 +109,18 @@ std::optional<Answer> refuse_head(const HttpRequest& request) {
   }
   if (request.version() == 11 && request.count(http::field::host) != 1) {
     return error_answer(400, code_name(Code::bad_data), "an HTTP/1.1 request needs exactly one Host header");
+  }
+  // Beast takes a request with any other coding for one without a body, and would read that body as the next request:
+  // where a proxy in front sees it otherwise, one client could put requests into another's connection.
+  if (const auto codings = request.count(http::field::transfer_encoding); codings > 0) {
+    const bool chunked = codings == 1 && beast::iequals(request[http::field::transfer_encoding], "chunked");
+    if (!chunked || request.version() != 11 || request.count(http::field::content_length) > 0) {
+      Answer answer = chunked ? error_answer(400, code_name(Code::bad_data),
+                                             "Transfer-Encoding needs HTTP/1.1 and no Content-Length beside it")
+                              : error_answer(501, "unsupported", "the only Transfer-Encoding that is read is chunked");
+      answer.close = true;
+      return answer;
+    }
   }
   const auto expect = request[http::field::expect];
   if (!expect.empty() && !beast::iequals(expect, "100-continue")) {

@@ -90,6 +90,47 @@ TEST_F(ServerTest, MalformedHeadsGetAnAnswer) {
   EXPECT_EQ(status("GET /health HTTP/1.0\r\n\r\n"), 200);
 }
 
+TEST_F(ServerTest, ABodyIsNeverReadAsARequest) {
+  start_ready();
+  // A proxy in front may see a body where this server would see the next request.
+  const std::string inner = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+  const auto refused = [&](const std::string& head, int status, const std::string& version = "1.1") {
+    Client client(server->port());
+    client.send("POST /v1/embeddings HTTP/" + version + "\r\nHost: x\r\n" + head + "\r\n" + inner);
+    const Got got = client.read();
+    EXPECT_EQ(got.status, status) << head << got.body;
+    EXPECT_EQ(got.header("Connection"), "close") << head;
+    EXPECT_FALSE(client.fill()) << head << ": there was a second answer";
+    EXPECT_TRUE(client.ended()) << head;
+  };
+  for (const char* codings :
+       {"xchunked", "gzip", "identity", "chunked, identity", "gzip, chunked", "chunked, chunked"}) {
+    refused(std::string("Transfer-Encoding: ") + codings + "\r\n", 501);
+  }
+  refused("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n", 501);
+  refused("Transfer-Encoding: gzip\r\nContent-Length: 5\r\n", 501);
+  refused("Transfer-Encoding: chunked\r\n", 400, "1.0");
+  refused("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 400);
+  refused("Content-Length: 5\r\nContent-Length: 6\r\n", 400);
+  Client client(server->port());
+  client.send("POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n12\r\n" + kText +
+              "\r\n0\r\n\r\n");
+  EXPECT_EQ(client.read().status, 200);
+}
+
+TEST_F(ServerTest, AnAddressInFullHasItsPathBehindTheHost) {
+  start_ready();
+  Client client(server->port());
+  const auto status = [&](const std::string& target) {
+    client.send("GET " + target + " HTTP/1.1\r\nHost: x\r\n\r\n");
+    return client.read();
+  };
+  EXPECT_EQ(status("http://x/health").header("Content-Type"), "application/json");
+  // The page: what stands behind '?' is no path.
+  EXPECT_NE(status("http://x?a=/health").header("Content-Type"), "application/json");
+  EXPECT_NE(status("http://x").header("Content-Type"), "application/json");
+}
+
 TEST_F(ServerTest, LargeBodiesAreRefusedWithTheLimit) {
   options.max_body_bytes = 1000;
   start_ready();
