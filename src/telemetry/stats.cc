@@ -35,7 +35,7 @@ json requests_json(const Telemetry& telemetry) {
   }
   for (const auto& [status, count] : sums) statuses[status == 0 ? "other" : std::to_string(status)] = count;
   const TimeCounts recent = telemetry.recent_total();
-  const double window = std::min(telemetry.uptime(), 60.0);
+  const double window = telemetry.recent_seconds();
   return {{"total", telemetry.requests()},
           {"in_flight", telemetry.in_flight()},
           {"connections", telemetry.connections()},

@@ -100,6 +100,8 @@ class Telemetry final : public Observer {
   /// Requests that had something to compute.
   TimeCounts total() const { return total_.counts(); }
   TimeCounts recent_total() const { return recent_total_.counts(now()); }
+  /// What recent_total() and recent() are of.
+  double recent_seconds() const noexcept { return RecentHistogram::seconds(now()); }
   /// Seconds that items spent in batches while these were computed: a batch of 8 for 1 s counts 8 s.
   double item_seconds() const noexcept;
   SizeCounts batches(bool image) const;

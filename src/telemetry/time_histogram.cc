@@ -100,6 +100,10 @@ void RecentHistogram::record(double seconds, double now) noexcept {
   slice.times.record(seconds);
 }
 
+double RecentHistogram::seconds(double now) noexcept {
+  return std::min(now, kSliceSeconds * static_cast<double>(kSlices - 1) + std::fmod(now, kSliceSeconds));
+}
+
 TimeCounts RecentHistogram::counts(double now) const {
   const auto epoch = static_cast<std::int64_t>(now / kSliceSeconds);
   TimeCounts out;

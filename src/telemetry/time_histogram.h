@@ -60,6 +60,8 @@ class RecentHistogram {
   void record(double seconds, double now) noexcept;
   /// Of the last minute: six whole slices and what there is of the newest.
   TimeCounts counts(double now) const;
+  /// How many seconds those are: up to a slice more than a minute, fewer in the first one.
+  static double seconds(double now) noexcept;
 
  private:
   struct Slice {

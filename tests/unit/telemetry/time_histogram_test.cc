@@ -102,5 +102,18 @@ TEST(RecentHistogram, ForgetsAfterAMinute) {
   EXPECT_EQ(histogram.counts(152).count, 1u);
 }
 
+TEST(RecentHistogram, SaysOfHowManySecondsItIs) {
+  RecentHistogram histogram;
+  constexpr double kPerSecond = 20;
+  for (int i = 0; i < 200 * static_cast<int>(kPerSecond); ++i) {
+    const double now = (i + 1) / kPerSecond;
+    histogram.record(0.1, now);
+    if (now < 1) continue;
+    // An even stream has the same rate at every moment.
+    const double rate = static_cast<double>(histogram.counts(now).count) / RecentHistogram::seconds(now);
+    ASSERT_NEAR(rate, kPerSecond, 0.05 * kPerSecond) << now;
+  }
+}
+
 }  // namespace
 }  // namespace tandem::telemetry
