@@ -24,26 +24,17 @@ struct Block {
   int bits;
 };
 
-constexpr std::uint32_t v4(unsigned a, unsigned b = 0, unsigned c = 0) {
-  return a << 24 | b << 16 | c << 8;
+constexpr std::uint32_t v4(unsigned a, unsigned b = 0, unsigned c = 0, unsigned d = 0) {
+  return a << 24 | b << 16 | c << 8 | d;
 }
 
-/// RFC 6890 and its successors: what is not globally reachable, multicast and reserved included.
-constexpr Block kClosed[] = {{v4(0), 8},
-                             {v4(10), 8},
-                             {v4(100, 64), 10},
-                             {v4(127), 8},
-                             {v4(169, 254), 16},
-                             {v4(172, 16), 12},
-                             {v4(192, 0, 0), 24},
-                             {v4(192, 0, 2), 24},
-                             {v4(192, 88, 99), 24},
-                             {v4(192, 168), 16},
-                             {v4(198, 18), 15},
-                             {v4(198, 51, 100), 24},
-                             {v4(203, 0, 113), 24},
-                             {v4(224), 4},
-                             {v4(240), 4}};
+/// RFC 6890 and its successors: what is not globally reachable, multicast and reserved included. 168.63.129.16 looks
+/// global, but it is Azure's own service of every virtual machine, which hands out certificates and settings.
+constexpr Block kClosed[] = {
+    {v4(0), 8},         {v4(10), 8},       {v4(100, 64), 10},      {v4(127), 8},          {v4(168, 63, 129, 16), 32},
+    {v4(169, 254), 16}, {v4(172, 16), 12}, {v4(192, 0, 0), 24},    {v4(192, 0, 2), 24},   {v4(192, 88, 99), 24},
+    {v4(192, 168), 16}, {v4(198, 18), 15}, {v4(198, 51, 100), 24}, {v4(203, 0, 113), 24}, {v4(224), 4},
+    {v4(240), 4}};
 
 bool is_public_v4(std::uint32_t address) noexcept {
   return std::none_of(std::begin(kClosed), std::end(kClosed),
