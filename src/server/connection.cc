@@ -131,11 +131,11 @@ asio::awaitable<bool> Connection::exchange(Buffer& buffer) {
     call->facts.bytes_in = call->body.size();
     answer = co_await answer_of(call);
   }
+  around.dress(*answer);
   const bool unread = !parser.is_done();
   const bool keep = keep_wanted && !unread && !answer->close && !shared_.draining;
   const std::string_view body =
       head_only || answer->status == 204 || answer->status == 304 ? std::string_view() : answer->bytes();
-  around.dress(*answer);
   const bool written = co_await write(head_of(*answer, keep), body);
   around.done(*answer, body.size(), written);
   if ((unread || answer->close) && written) co_await linger(buffer);

@@ -160,9 +160,10 @@ std::optional<Answer> Operation::admit(Call& call) {
   if (!facts.key->quota) return std::nullopt;
   if (const std::optional<double> wait = facts.key->quota->take(std::chrono::steady_clock::now())) {
     ++facts.key->counters->refused;
-    Answer answer = error_answer(
-        429, "quota_exceeded",
-        cat("the API key \"", facts.key->name, "\" may make ", facts.key->quota->per_minute(), " requests a minute"));
+    const std::string why =
+        cat("the API key \"", facts.key->name, "\" may make ", facts.key->quota->per_minute(), " requests a minute");
+    Answer answer = error_answer(429, "quota_exceeded", why);
+    answer.failure = Failure{Code::overloaded, why};
     for (auto& [name, value] : answer.headers) {
       if (name == "Retry-After") value = std::to_string(static_cast<long>(std::ceil(*wait)));
     }
@@ -266,6 +267,9 @@ std::optional<Answer> Operation::Exchange::admit() {
 
 void Operation::Exchange::dress(Answer& answer) const {
   const Facts& facts = call_->facts;
+  // What refused the request before its handler does not know whose clients read this.
+  if (const auto all = routes(); facts.route < all.size())
+    answer = in_shape(std::move(answer), all[facts.route].errors);
   answer.headers.emplace_back("X-Request-ID", facts.request_id);
   if (!facts.traceparent.empty()) answer.headers.emplace_back("traceparent", facts.traceparent);
   if (!facts.traceparent.empty() && !facts.tracestate.empty()) {

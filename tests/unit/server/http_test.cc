@@ -147,6 +147,24 @@ TEST_F(ServerTest, LargeBodiesAreRefusedWithTheLimit) {
   EXPECT_EQ(client.read().status, 413);
 }
 
+TEST_F(ServerTest, RefusalsBeforeTheHandlerHaveTheDialectsShape) {
+  options.max_body_bytes = 50'000;
+  options.max_buffered_bytes = 10'000;
+  start_ready();
+  const auto refused = [&](const std::string& path, std::size_t bytes) {
+    Client client(server->port());
+    const Got got = client.post(path, std::string(bytes, ' '));
+    EXPECT_EQ(got.status, 413) << got.body;
+    return got.parsed();
+  };
+  for (const std::size_t bytes : {20'000, 100'000}) {  // beyond the memory of all, beyond one body's limit
+    EXPECT_EQ(refused("/embed", bytes)["error_type"], "Validation");
+    EXPECT_TRUE(refused("/vectorize", bytes)["error"].is_string());
+    EXPECT_TRUE(refused("/clip/embed_text", bytes)["message"].is_string());
+    EXPECT_TRUE(refused("/v1/embeddings", bytes)["error"]["message"].is_string());
+  }
+}
+
 TEST_F(ServerTest, BodiesTogetherAreBounded) {
   options.max_buffered_bytes = 10'000;
   start_ready();
