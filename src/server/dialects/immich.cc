@@ -11,6 +11,12 @@ namespace {
 
 /// {"clip": {"visual": {"modelName": …}}} or {"clip": {"textual": …}}; whether it is the visual one.
 bool is_visual(std::string_view entries, const BodyLimits& limits) {
+  // A form's memory is counted as bytes that are copied, not as JSON that is parsed, which takes many times as much.
+  constexpr std::size_t kEntriesBytes = 64 << 10;
+  if (entries.size() > kEntriesBytes) {
+    throw FieldError(Code::too_large, cat("entries has ", entries.size(), " bytes; the limit is ", kEntriesBytes),
+                     "entries");
+  }
   const Document document(std::string(entries), limits);
   Value clip, part;
   Object tasks;

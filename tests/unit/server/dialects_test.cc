@@ -31,6 +31,23 @@ std::string lift(const std::string& json, std::vector<HostPixels>& pictures) {
   return lift_pixels(json, pictures, kLimits);
 }
 
+TEST(Immich, TheTasksAreShort) {
+  const auto form = [](const std::string& entries) {
+    return "--b\r\nContent-Disposition: form-data; name=\"entries\"\r\n\r\n" + entries +
+           "\r\n--b\r\nContent-Disposition: form-data; name=\"text\"\r\n\r\na cat\r\n--b--\r\n";
+  };
+  const auto parsed = [&](const std::string& padding) {
+    return failure([&] {
+      parse_immich(form(R"({"clip":{"textual":{"modelName":"m","options":{"x":")" + padding + "\"}}}}"),
+                   "multipart/form-data; boundary=b", kLimits);
+    });
+  };
+  EXPECT_EQ(parsed(""), "accepted");
+  EXPECT_EQ(parsed(std::string(60'000, 'x')), "accepted");
+  // JSON takes several times the memory that is counted for a form.
+  EXPECT_EQ(parsed(std::string(70'000, 'x')).substr(0, 9), "too_large");
+}
+
 TEST(LiftPixels, NestedListsLeaveTheText) {
   std::vector<HostPixels> pictures;
   EXPECT_EQ(lift(R"({"image":[[[1,2,3],[4,5,6]]],"text":["[[[7"]})", pictures),
