@@ -19,11 +19,16 @@ Verbosity parse_verbosity(std::string_view name) {
 
 }  // namespace
 
-void declare_common(CLI::App& app, CommonOptions& options) {
+void declare_common(CLI::App& app, CommonOptions& options, std::vector<std::string>* models) {
   Flags flags(app);
   EngineOptions& engine = options.engine;
-  flags.text("--model", engine.model, "a folder, a name in the Hugging Face cache, emoji, or random:NAME[:SEED]")
-      ->group("Model");
+  const std::string model = "a folder, a name in the Hugging Face cache, emoji, or random:NAME[:SEED]";
+  if (models) {
+    flags.repeated("--model", *models, model + "; may be repeated: the first is used where a request names none")
+        ->group("Model");
+  } else {
+    flags.text("--model", engine.model, model)->group("Model");
+  }
   flags.text("--vocab", engine.vocab, "tokenizer files: a folder, tokenizer.json or bpe_simple_vocab_16e6.txt.gz")
       ->group("Model");
   flags.choice("--reference", engine.reference, parse_reference, "whose image arithmetic: auto, hf, openai, hf-fast")

@@ -22,8 +22,8 @@ struct CommonOptions {
 };
 
 /// --model, --vocab, --reference, --exif, --cleaning, --device, --precision, --threads, --pin-threads, --json, --quiet,
-/// --log-level.
-void declare_common(CLI::App& app, CommonOptions& options);
+/// --log-level. With `models` --model may be repeated, and they take every one of them instead of options.engine.model.
+void declare_common(CLI::App& app, CommonOptions& options, std::vector<std::string>* models = nullptr);
 
 /// Pictures, under the flag or argument `name`.
 void declare_pictures(Flags& flags, const std::string& name, std::vector<std::string>& into);

@@ -1,6 +1,7 @@
 // tandem serve: the web page and the HTTP API. What it serves lives in server; here are only its flags.
 #include <cstdlib>
 #include <optional>
+#include <utility>
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -24,6 +25,7 @@ struct Options {
   server::ServerOptions server;
   BatchingOptions batching;
   int max_body_mib = 64, max_megapixels = kMegapixels;
+  std::vector<std::string> models, aliases;
   bool background = false;
   std::string pid_file;
 };
@@ -40,11 +42,25 @@ void give_memory_back() {
 #endif
 }
 
+/// "NAME=MODEL" to its two halves.
+std::pair<std::string, std::string> parse_alias(const std::string& word) {
+  const std::size_t at = word.find('=');
+  if (at == 0 || at == std::string::npos || at + 1 == word.size()) {
+    throw UsageError(cat("--model-alias '", word, "' must be NAME=MODEL: the other name, and the model that it means"));
+  }
+  return {word.substr(0, at), word.substr(at + 1)};
+}
+
 int run(Options options, Console& console) {
   give_memory_back();  // before the threads of the server begin: each takes its heap when it first allocates
   server::ServerOptions& server = options.server;
   server.engine = options.common.engine;
   server.context = options.common.context;
+  if (!options.models.empty()) {
+    server.engine.model = options.models.front();
+    server.more_models.assign(options.models.begin() + 1, options.models.end());
+  }
+  for (const std::string& alias : options.aliases) server.model_aliases.push_back(parse_alias(alias));
   apply(options.batching, server);
   server.context.graphs = !options.common.no_graphs;
   server.context.log = console.log_sink();
@@ -70,7 +86,7 @@ int run(Options options, Console& console) {
 }  // namespace
 
 Command declare_serve(CLI::App& root) {
-  CLI::App* app = root.add_subcommand("serve", "a web page and an HTTP API around one model");
+  CLI::App* app = root.add_subcommand("serve", "a web page and an HTTP API around one model or several");
   auto options = std::make_shared<Options>();
   server::ServerOptions& server = options->server;
   Flags flags(*app);
@@ -94,8 +110,12 @@ Command declare_serve(CLI::App& root) {
   flags.text("--pid-file", options->pid_file, "names the process; default with --background: by the port");
   declare_operation(flags, server.operation);
   declare_batching(flags, options->batching);
-  declare_common(*app, options->common);
-  app->footer("Example:\n  tandem serve --port 7860");
+  declare_common(*app, options->common, &options->models);
+  flags.repeated("--model-alias", options->aliases, "NAME=MODEL: requests may name MODEL so too; may be repeated")
+      ->group("Model");
+  app->footer(
+      "Example:\n  tandem serve --port 7860\n  tandem serve --model emoji --model random:ViT-B-32 --model-alias "
+      "clip=random:ViT-B-32");
   return {app, std::shared_ptr<CommonOptions>(options, &options->common),
           [options](Console& console) { return run(*options, console); }};
 }

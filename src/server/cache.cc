@@ -1,6 +1,7 @@
 // POST /cache/clear: what is remembered of earlier requests is forgotten. Caches have the names that they have in
 // /stats: vectors of texts, fitted pictures ("images"), vectors of pictures ("embeddings").
 #include "base/strings.h"
+#include "server/models.h"
 #include "server/routes.h"
 
 namespace tandem::server {
@@ -17,8 +18,8 @@ const ApiOperation kCacheClearOperation{
     R"({"application/json": {"schema": {"type": "object", "properties": {"status": {"const": "ok"}, "cleared": {"type": "object", "properties": {"texts": {"$ref": "#/components/schemas/CacheCounts"}, "images": {"$ref": "#/components/schemas/CacheCounts"}, "embeddings": {"$ref": "#/components/schemas/CacheCounts"}}, "required": ["texts", "images", "embeddings"]}}, "required": ["status", "cleared"]}}})"};
 
 void post_cache_clear(Service& service, const CallPtr&, const Reply& reply) {
-  const CacheStats before = service.cache_stats();
-  service.clear_caches();
+  const CacheStats before = caches_of(service);
+  for (Service* model : service.models()) model->clear_caches();
   Answer answer;
   answer.body =
       cat("{\"status\":\"ok\",\"cleared\":{\"texts\":", counts_json(before.texts),

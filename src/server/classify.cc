@@ -4,6 +4,7 @@
 #include "base/strings.h"
 #include "server/embed.h"
 #include "server/ids.h"
+#include "server/models.h"
 #include "server/routes.h"
 #include "tandem/zero_shot.h"
 
@@ -130,10 +131,10 @@ const ApiOperation kClassifyOperation{
     R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"image": {"$ref": "#/components/schemas/Picture"}, "labels": {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]}, "templates": {"anyOf": [{"type": "string", "pattern": "[{][}]"}, {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": "[{][}]"}}]}, "top": {"type": "integer", "minimum": 0, "maximum": 16777216}, "model": {"$ref": "#/components/schemas/Model"}, "images": {"type": "null"}, "input": {"type": "null"}, "template": {"type": "null"}}, "required": ["image", "labels"]}, {"type": "object", "properties": {"images": {"type": "array", "items": {"$ref": "#/components/schemas/Picture"}, "minItems": 1}, "labels": {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]}, "templates": {"anyOf": [{"type": "string", "pattern": "[{][}]"}, {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": "[{][}]"}}]}, "top": {"type": "integer", "minimum": 0, "maximum": 16777216}, "model": {"$ref": "#/components/schemas/Model"}, "image": {"type": "null"}, "input": {"type": "null"}, "template": {"type": "null"}}, "required": ["images", "labels"]}, {"type": "object", "properties": {"input": {"anyOf": [{"$ref": "#/components/schemas/Comparable"}, {"$ref": "#/components/schemas/Comparables"}, {"$ref": "#/components/schemas/TokenIds"}, {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/TokenIds"}}]}, "raw_scores": {"type": "boolean"}, "labels": {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]}, "templates": {"anyOf": [{"type": "string", "pattern": "[{][}]"}, {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": "[{][}]"}}]}, "top": {"type": "integer", "minimum": 0, "maximum": 16777216}, "model": {"$ref": "#/components/schemas/Model"}, "image": {"type": "null"}, "images": {"type": "null"}, "template": {"type": "null"}}, "required": ["input", "labels"]}]}}})",
     R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"results": {"type": "array", "items": {"anyOf": [{"type": "object", "properties": {"labels": {"type": "array", "items": {"type": "object", "properties": {"label": {"type": "string"}, "probability": {"type": "number"}, "logit": {"type": "number"}, "emoji": {"type": "string"}}, "required": ["label", "probability", "logit"]}}}, "required": ["labels"]}, {"type": "object", "properties": {"error": {"$ref": "#/components/schemas/ItemError"}}, "required": ["error"]}]}}, "model": {"type": "string"}}, "required": ["results", "model"]}, {"type": "object", "properties": {"object": {"const": "classify"}, "data": {"type": "array", "items": {"type": "array", "items": {"type": "object", "properties": {"score": {"type": "number"}, "label": {"type": "string"}}, "required": ["score", "label"]}}}, "model": {"type": "string"}, "usage": {"$ref": "#/components/schemas/Usage"}, "id": {"type": "string"}, "created": {"type": "integer"}}, "required": ["object", "data", "model", "usage"]}]}}})"};
 
-void post_classify(Service& service, const CallPtr& call, const Reply& reply) {
-  ClassifyBody body = take_body(service, *call, [&](const BodyLimits& limits) { return parse(*call, limits); });
+void post_classify(Service& server, const CallPtr& call, const Reply& reply) {
+  ClassifyBody body = take_body(server, *call, [&](const BodyLimits& limits) { return parse(*call, limits); });
   call->wishes.take(body.wishes);
-  service.require_model(body.model);
+  Service& service = model_of(server, body.model);
   const Defaults& defaults = service.defaults();
   const bool named = body.labels.has_value();
   if (!named && defaults.labels.empty()) {

@@ -5,6 +5,7 @@
 
 #include "base/strings.h"
 #include "server/ids.h"
+#include "server/models.h"
 #include "server/routes.h"
 #include "server/vectors.h"
 
@@ -51,9 +52,9 @@ Answer answer_of(Vectors vectors, const Wanted& wanted, const std::string& model
   return answer;
 }
 
-void answer_embeddings(Service& service, const CallPtr& call, const Reply& reply, EmbeddingsBody body) {
+void answer_embeddings(Service& server, const CallPtr& call, const Reply& reply, EmbeddingsBody body) {
   call->wishes.take(body.wishes);
-  service.require_model(body.model);
+  Service& service = model_of(server, body.model);
   const auto full = static_cast<std::size_t>(service.info().embed_dim);
   Wanted wanted;
   wanted.base64 = body.base64;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "server/models.h"
 #include "server/operation.h"
 #include "server/routes.h"
 #include "tandem/version.h"
@@ -121,13 +122,15 @@ json answers_of(const Route& route, bool needs_key) {
 
 json facts_of(const Service& service) {
   const bool loaded = service.loaded();
-  json models = {service.model_name(), "default"};
-  if (service.model_name() == "default") models.erase(1);
+  json models = names_of(service);
+  if (std::find(models.begin(), models.end(), "default") == models.end()) models.push_back("default");
+  int width = 0;
+  for (const Service* model : service.models()) width = std::max(width, model->loaded() ? model->info().embed_dim : 0);
   const ServerOptions& options = service.options();
   return {{"$MODELS", models},
           {"$PICTURE", kPicture},
           {"$ITEMS", options.max_items},
-          {"$WIDTH", loaded ? service.info().embed_dim : 1 << 20},
+          {"$WIDTH", width > 0 ? width : 1 << 20},
           {"$CONTEXT", loaded ? service.info().context_length : 77},
           {"$LAST_TOKEN", loaded ? service.info().vocab_size - 1 : 49407}};
 }

@@ -1,4 +1,5 @@
 // GET /metrics and GET /stats: what telemetry counted, with what only the service knows.
+#include "server/models.h"
 #include "server/routes.h"
 #include "tandem/version.h"
 #include "telemetry/report.h"
@@ -6,17 +7,35 @@
 namespace tandem::server {
 namespace {
 
+telemetry::ModelFacts facts_of(const Service& service) {
+  telemetry::ModelFacts facts;
+  facts.name = service.model_name();
+  facts.state = to_string(service.state());
+  facts.ready = service.ready();
+  const EngineHealth health = service.health();
+  facts.replicas = health.replicas, facts.working = health.working, facts.replacing = health.replacing;
+  facts.queue_items = service.queued();
+  facts.in_flight = service.in_flight();
+  if (service.loaded()) facts.device = service.info().device, facts.precision = service.info().precision;
+  const ModelCounts& counts = service.counts();
+  facts.images = counts.images, facts.texts = counts.texts, facts.batches = counts.batches;
+  facts.compute_seconds = 1e-9 * static_cast<double>(counts.nanoseconds);
+  return facts;
+}
+
 /// What only the service knows; brings the counts of caches up to date.
 telemetry::Live live_of(Service& service) {
-  service.count_caches();
+  count_caches(service);
   telemetry::Live live;
   live.version = version();
   live.model = service.model_name();
-  live.state = to_string(service.state());
-  live.alive = service.alive(), live.ready = service.ready();
-  const EngineHealth health = service.health();
-  live.replicas = health.replicas, live.working = health.working, live.replacing = health.replacing;
-  live.queue_items = service.queued(), live.queue_limit = service.options().engine.max_queue;
+  live.state = to_string(state_of(service));
+  live.alive = is_alive(service), live.ready = is_ready(service), live.degraded = is_degraded(service);
+  for (const Service* model : service.models()) {
+    const telemetry::ModelFacts& facts = live.models.emplace_back(facts_of(*model));
+    live.replicas += facts.replicas, live.working += facts.working, live.replacing += facts.replacing;
+    live.queue_items += facts.queue_items, live.queue_limit += model->options().engine.max_queue;
+  }
   live.request_bytes = service.memory().used(), live.request_bytes_limit = service.memory().limit();
   if (service.loaded()) {
     live.device = service.info().device, live.precision = service.info().precision;

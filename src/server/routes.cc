@@ -1,25 +1,26 @@
 #include "server/routes.h"
 
 #include "base/strings.h"
+#include "server/models.h"
 
 namespace tandem::server {
 namespace {
 
 constexpr Route kRoutes[] = {
     // The model's work.
-    {"POST", "/v1/embeddings", post_embeddings, &kEmbeddingsOperation},
-    {"POST", "/embeddings", post_embeddings, &kEmbeddingsOperation},
-    {"POST", "/embeddings_image", post_image_embeddings, &kImageEmbeddingsOperation},
-    {"POST", "/classify", post_classify, &kClassifyOperation},
-    {"POST", "/search", post_search, &kSearchOperation},
-    {"POST", "/similarity", post_similarity, &kSimilarityOperation},
+    {"POST", "/v1/embeddings", post_embeddings, &kEmbeddingsOperation, Errors::openai, false, Needs::any},
+    {"POST", "/embeddings", post_embeddings, &kEmbeddingsOperation, Errors::openai, false, Needs::any},
+    {"POST", "/embeddings_image", post_image_embeddings, &kImageEmbeddingsOperation, Errors::openai, false, Needs::any},
+    {"POST", "/classify", post_classify, &kClassifyOperation, Errors::openai, false, Needs::any},
+    {"POST", "/search", post_search, &kSearchOperation, Errors::openai, false, Needs::any},
+    {"POST", "/similarity", post_similarity, &kSimilarityOperation, Errors::openai, false, Needs::any},
     {"POST", "/infer", post_infer, &kInferOperation},
     {"POST", "/api", post_feature, &kFeatureOperation},
     // The same work in the manner of other servers.
-    {"POST", "/rerank", post_rerank, &kRerankOperation},
-    {"POST", "/reranking", post_rerank, &kRerankOperation},
-    {"POST", "/v1/rerank", post_rerank, &kRerankOperation},
-    {"POST", "/v2/rerank", post_rerank, &kRerankOperation},
+    {"POST", "/rerank", post_rerank, &kRerankOperation, Errors::openai, false, Needs::any},
+    {"POST", "/reranking", post_rerank, &kRerankOperation, Errors::openai, false, Needs::any},
+    {"POST", "/v1/rerank", post_rerank, &kRerankOperation, Errors::openai, false, Needs::any},
+    {"POST", "/v2/rerank", post_rerank, &kRerankOperation, Errors::openai, false, Needs::any},
     {"POST", "/embed", post_tei_embed, &kTeiEmbedOperation, Errors::tei},
     {"POST", "/tokenize", post_tei_tokenize, &kTeiTokenizeOperation, Errors::tei},
     {"POST", "/predict", post_immich, &kImmichOperation},
@@ -37,8 +38,8 @@ constexpr Route kRoutes[] = {
     {"GET", "/gallery", get_gallery, &kGalleryOperation},
     {"GET", "/gallery/*", get_picture, &kPictureOperation, Errors::openai, true},
     // What it remembers.
-    {"POST", "/cache/clear", post_cache_clear, &kCacheClearOperation},
-    {"POST", "/clear_cache", post_cache_clear, &kCacheClearOperation},
+    {"POST", "/cache/clear", post_cache_clear, &kCacheClearOperation, Errors::openai, false, Needs::any},
+    {"POST", "/clear_cache", post_cache_clear, &kCacheClearOperation, Errors::openai, false, Needs::any},
     // How it is.
     {"GET", "/ping", get_ping, &kPingOperation},
     {"GET", "/.well-known/live", get_weaviate_live, &kWeaviateLiveOperation},
@@ -129,7 +130,11 @@ std::optional<Answer> refuse_early(const Service& service, const Call& call) {
     return error_answer(403, "forbidden", "requests from pages of other sites are refused");
   }
   try {
-    service.require_ready();
+    if (route->needs == Needs::any) {
+      require_any(service);
+    } else {
+      service.require_ready();
+    }
   } catch (...) {
     return in_shape(answer_to_current_exception(), route->errors);
   }
@@ -144,7 +149,7 @@ void dispatch(Service& service, const CallPtr& call, const Reply& reply) noexcep
     if (!route.on_pool && call->body.size() <= kInlineBytes) return run(route, service, call, reply);
     service.pool().submit([&route, &service, call, reply] {
       if (!call->cancel->load()) return run(route, service, call, reply);
-      const bool gone = service.state() != State::draining;  // else the server stops, and withdrew what waits
+      const bool gone = state_of(service) != State::draining;  // else the server stops, and withdrew what waits
       reply(error_answer(gone ? Code::cancelled : Code::unavailable,
                          gone ? "the client has gone" : "the server is stopping"));
     });

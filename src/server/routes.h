@@ -14,13 +14,20 @@ namespace tandem::server {
 /// Answers a call now or later, on any thread. May throw: the exception becomes the answer.
 using Handler = void (*)(Service& service, const CallPtr& call, const Reply& reply);
 
+/// Which models a request can be for, so that it can be refused before its body is read.
+enum class Needs : std::uint8_t {
+  first,  ///< the first, whatever it says: its clients cannot choose
+  any,    ///< the handler finds out
+};
+
 struct Route {
   std::string_view method;  ///< GET (also answers HEAD) or POST
   std::string_view path;    ///< the whole path; ending in "/*": everything below
   Handler handler;
   const ApiOperation* operation = nullptr;  ///< null: of the page, not of the API
   Errors errors = Errors::openai;
-  bool on_pool = false;  ///< reads files: never on an I/O thread
+  bool on_pool = false;        ///< reads files: never on an I/O thread
+  Needs needs = Needs::first;  ///< of a POST
 };
 
 std::span<const Route> routes() noexcept;

@@ -3,6 +3,7 @@
 
 #include "base/strings.h"
 #include "server/embed.h"
+#include "server/models.h"
 #include "server/routes.h"
 
 namespace tandem::server {
@@ -60,11 +61,11 @@ const ApiOperation kSearchOperation{
     R"({"application/json": {"schema": {"anyOf": [{"type": "object", "properties": {"text": {"$ref": "#/components/schemas/Text"}, "top": {"type": "integer", "minimum": 1, "maximum": 1000}, "model": {"$ref": "#/components/schemas/Model"}, "image": {"type": "null"}}, "required": ["text"]}, {"type": "object", "properties": {"image": {"$ref": "#/components/schemas/Picture"}, "top": {"type": "integer", "minimum": 1, "maximum": 1000}, "model": {"$ref": "#/components/schemas/Model"}, "text": {"type": "null"}}, "required": ["image"]}]}}})",
     R"({"application/json": {"schema": {"type": "object", "properties": {"results": {"type": "array", "items": {"type": "object"}}, "gallery": {"type": "object", "properties": {"count": {"type": "integer"}, "done": {"type": "integer"}, "failed": {"type": "integer"}}, "required": ["count", "done", "failed"]}}, "required": ["results", "gallery"]}}})"};
 
-void post_search(Service& service, const CallPtr& call, const Reply& reply) {
+void post_search(Service& server, const CallPtr& call, const Reply& reply) {
   SearchBody body =
-      take_body(service, *call, [&](const BodyLimits& limits) { return parse_search(call->body, limits); });
+      take_body(server, *call, [&](const BodyLimits& limits) { return parse_search(call->body, limits); });
   call->wishes.take(body.wishes);
-  service.require_model(body.model);
+  Service& service = model_of(server, body.model);
   const std::shared_ptr<Gallery> gallery = gallery_of(service);
   const char* const what = body.image ? "image" : "text";
   std::vector<Input> query;

@@ -12,6 +12,7 @@
 #include "base/strings.h"
 #include "server/descriptors.h"
 #include "server/http.h"
+#include "server/models.h"
 
 namespace tandem::server {
 namespace {
@@ -145,11 +146,11 @@ bool Server::stop(double drain_seconds) {
 }
 
 std::string Server::load_error() const {
-  return impl_->service.load_error();
+  return state_of(impl_->service) == State::failed ? impl_->service.load_error() : std::string();
 }
 
 bool Server::ready() const {
-  return impl_->service.ready();
+  return is_ready(impl_->service);
 }
 
 int run(const ServerOptions& wanted) {
@@ -178,7 +179,7 @@ int run(const ServerOptions& wanted) {
       continue;
     }
     if (signal > 0) break;
-    if (server.impl_->service.state() == State::failed) {
+    if (state_of(server.impl_->service) == State::failed) {
       const std::string why = server.load_error();
       server.stop(0);
       throw Error(server.impl_->service.load_error_code(), why);

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "server/operation_options.h"
@@ -21,6 +22,11 @@ struct ServerOptions {
 
   EngineOptions engine;
   ContextOptions context;
+  /// Models beside engine.model, which is the first: each has an engine and a context of its own with these options,
+  /// and an equal part of context.memory_budget.
+  std::vector<std::string> more_models;
+  /// Other names of models: {name, model}. A request may name either.
+  std::vector<std::pair<std::string, std::string>> model_aliases;
 
   /// Folder of the bundled demo model (<models>/emoji). Its names.json gives the labels used where a request names
   /// none, when `engine.model` is "emoji"; its gallery/ is the gallery unless `gallery` is set. Empty: none.
@@ -78,6 +84,7 @@ std::unique_ptr<Encoder> load_engine(const ServerOptions& options);
 
 class Server {
  public:
+  /// Throws invalid_argument where two models have one name, or an alias is taken or names no model.
   explicit Server(ServerOptions options, EncoderFactory factory = load_engine);
   ~Server();  ///< stop(0)
   Server(const Server&) = delete;
@@ -94,9 +101,9 @@ class Server {
   /// Reads API keys and certificates again and opens the log anew, as SIGHUP makes run() do. What cannot be read is
   /// announced, and the old one is used on.
   void reload();
-  /// Why the model could not be loaded; empty while loading and after success.
+  /// Why no model could be loaded: the first one's reason; empty while loading, and where there is one that answers.
   std::string load_error() const;
-  /// Loaded, not draining and healthy: what GET /ready says.
+  /// No model is being loaded, one at least is healthy, and the server is not draining: what GET /ready says.
   bool ready() const;
 
  private:

@@ -26,8 +26,11 @@ bool is_engine_failure(Code code) {
   return code == Code::device_failure || code == Code::internal;
 }
 
-ServerOptions observed(ServerOptions options, std::shared_ptr<Observer> observer) {
+/// The options of one model of a server.
+ServerOptions options_of(ServerOptions options, const std::string& model, std::shared_ptr<Observer> observer) {
+  options.engine.model = model;
   options.engine.observer = std::move(observer);
+  options.context.memory_budget /= 1 + options.more_models.size();
   return options;
 }
 
@@ -68,14 +71,34 @@ const char* to_string(State state) noexcept {
   return "failed";
 }
 
+Common::Common(const ServerOptions& options)
+    : operation(options.operation),
+      memory(options.max_buffered_bytes),
+      pool(std::max(1, options.worker_threads), kMaxWaiting) {}
+
 Service::Service(const ServerOptions& options, EncoderFactory factory)
-    : operation_(options.operation),
-      options_(observed(options, operation_.shared_telemetry())),
-      factory_(std::move(factory)),
-      model_name_(listed_name(options.engine.model)),
-      memory_(options.max_buffered_bytes),
-      pool_(std::max(1, options.worker_threads), kMaxWaiting) {
+    : Service(options, std::move(factory), std::make_unique<Common>(options), nullptr, options.engine.model) {
   if (options.allow_urls) fetcher_ = std::make_shared<Fetcher>();
+  for (const std::string& model : options.more_models) {
+    others_.emplace_back(new Service(options, factory_, *this, model));  // its constructor is private
+    models_.push_back(others_.back().get());
+  }
+  take_aliases();
+}
+
+Service::Service(const ServerOptions& options, EncoderFactory factory, Service& first, std::string model)
+    : Service(options, std::move(factory), nullptr, &first, std::move(model)) {}
+
+Service::Service(const ServerOptions& options, EncoderFactory factory, std::unique_ptr<Common> own, Service* first,
+                 std::string model)
+    : own_(std::move(own)),
+      common_(first ? first->common_ : *own_),
+      first_(first ? *first : *this),
+      counts_(std::make_shared<ModelCounts>(common_.operation.shared_telemetry())),
+      options_(options_of(options, model, counts_)),
+      factory_(std::move(factory)),
+      model_name_(listed_name(model)),
+      models_{this} {
   labels_ = std::make_shared<LabelCache>(
       [this](Request request, OnDone on_done) {
         request.cancel = stopping_;
@@ -84,18 +107,51 @@ Service::Service(const ServerOptions& options, EncoderFactory factory)
       kLabelBytes);
 }
 
+void Service::take_aliases() {
+  for (std::size_t i = 0; i < models_.size(); ++i) {
+    for (std::size_t k = 0; k < i; ++k) {
+      if (!models_[k]->is_called(models_[i]->model_name()) &&
+          !models_[k]->is_called(models_[i]->options_.engine.model)) {
+        continue;
+      }
+      throw Error(Code::invalid_argument, cat("two models are called \"", models_[i]->model_name(),
+                                              "\": rename the folder of one of them, or serve each once"));
+    }
+  }
+  for (const auto& [name, model] : options_.model_aliases) {
+    const auto called = [](std::string_view wanted) {
+      return [wanted](const Service* one) { return one->is_called(wanted); };
+    };
+    if (name.empty()) throw Error(Code::invalid_argument, cat("an alias of model \"", model, "\" is empty"));
+    if (std::any_of(models_.begin(), models_.end(), called(name))) {
+      throw Error(Code::invalid_argument, cat("the alias \"", name, "\" is the name of a model already"));
+    }
+    const auto at = std::find_if(models_.begin(), models_.end(), called(model));
+    if (at == models_.end()) {
+      throw Error(Code::invalid_argument,
+                  cat("the alias \"", name, "\" stands for \"", model, "\", which is not served: name it as a model"));
+    }
+    (*at)->aliases_.push_back(name);
+  }
+}
+
+bool Service::is_called(std::string_view name) const noexcept {
+  return name == model_name_ || name == options_.engine.model ||
+         std::find(aliases_.begin(), aliases_.end(), name) != aliases_.end();
+}
+
 Service::~Service() {
   stop();
 }
 
 void Service::start() {
-  last_progress_ = Clock::now();
-  loader_ = start_thread("the loader", [this] { load(); });
-  watcher_ = start_thread("the watcher", [this] { watch(); });
+  for (Service* model : models_) model->last_progress_ = Clock::now();
+  loader_ = start_thread("the loader", [this] { load_all(); });
+  for (Service* model : models_) model->watcher_ = start_thread("the watcher", [model] { model->watch(); });
 }
 
 void Service::announce(const std::string& line) {
-  operation_.note(line);
+  common_.operation.note(line);
   if (options_.announce && !options_.quiet) options_.announce(line);
 }
 
@@ -121,7 +177,7 @@ void Service::hand_over(Request request, OnDone on_done, bool quick) {
                         return keep(std::move(result));
                       }
                       auto shared = std::make_shared<std::variant<Response, ItemError>>(std::move(result));
-                      pool_.post([this, at, on_done, shared] {
+                      common_.pool.post([this, at, on_done, shared] {
                         // Noted before it is handed on: whoever waits for the answer may end the server next.
                         const auto keep = on_done;
                         note(*shared, at);
@@ -154,21 +210,6 @@ void Service::note(const std::variant<Response, ItemError>& result, std::list<Un
 CacheStats Service::cache_stats() const {
   const std::lock_guard lock(mutex_);
   return encoder_ ? encoder_->cache_stats() : CacheStats{};
-}
-
-void Service::count_caches() {
-  const auto take = [this](telemetry::Cache which, const CacheCounts& counts) {
-    telemetry::CacheCounters& to = operation_.telemetry().cache(which);
-    to.hits = counts.hits, to.misses = counts.misses, to.evictions = counts.evicted, to.coalesced = counts.coalesced;
-    to.entries = counts.entries, to.bytes = counts.bytes;
-  };
-  // Under the lock, so that two reports at once cannot let a count go back.
-  const std::lock_guard lock(mutex_);
-  if (!encoder_) return;
-  const CacheStats stats = encoder_->cache_stats();
-  take(telemetry::Cache::texts, stats.texts);
-  take(telemetry::Cache::images, stats.pictures);
-  take(telemetry::Cache::embeddings, stats.image_vectors);
 }
 
 void Service::clear_caches() {
@@ -217,8 +258,10 @@ void Service::watch() {
   while (!*stopping_) {
     changed_.wait_for(lock, kProbe, [this] { return stopping_->load(); });
     lock.unlock();
-    operation_.telemetry().sample();
-    operation_.gpus().facts();  // the peak is of what was looked at
+    if (&first_ == this) {
+      common_.operation.telemetry().sample();
+      common_.operation.gpus().facts();  // the peak is of what was looked at
+    }
     lock.lock();
     if (!encoder_ || *stopping_) continue;
     const std::size_t queued = encoder_->queued();
@@ -239,11 +282,13 @@ void Service::watch() {
 }
 
 void Service::drain() {
+  for (const auto& other : others_) other->drain();
   const std::lock_guard lock(mutex_);
   if (state_ != State::failed) state_ = State::draining;
 }
 
 void Service::withdraw() {
+  for (const auto& other : others_) other->withdraw();
   *stopping_ = true;
   const std::lock_guard lock(mutex_);
   for (const UnderWay& one : under_way_) {
@@ -256,14 +301,21 @@ void Service::stop() {
   drain();
   withdraw();
   if (loader_.joinable()) loader_.join();
-  if (watcher_.joinable()) watcher_.join();
-  withdraw();  // what was handed over while the two ended
+  for (Service* model : models_) {
+    if (model->watcher_.joinable()) model->watcher_.join();
+  }
+  withdraw();  // what was handed over while these ended
   std::shared_ptr<Fetcher> fetcher;
   {
     const std::lock_guard lock(mutex_);
     fetcher = std::move(fetcher_);
   }
   fetcher.reset();  // what was fetched is handed over, and refused
+  for (Service* model : models_) model->end_engine();
+  if (own_) common_.pool.stop();
+}
+
+void Service::end_engine() {
   std::shared_ptr<Encoder> encoder;
   {
     std::unique_lock lock(mutex_);
@@ -271,8 +323,6 @@ void Service::stop() {
     changed_.wait_for(lock, std::chrono::seconds(5), [this] { return under_way_.empty(); });
     encoder = std::move(encoder_);
   }
-  encoder.reset();
-  pool_.stop();
 }
 
 State Service::state() const {
@@ -323,21 +373,15 @@ std::string Service::sickness() const {
 }
 
 void Service::require_ready() const {
+  const std::string which = options_.more_models.empty() ? "the model" : cat("model \"", model_name_, "\"");
   switch (state()) {
-    case State::loading: throw Error(Code::unavailable, "the model is loading; try again shortly");
+    case State::loading: throw Error(Code::unavailable, cat(which, " is loading; try again shortly"));
     case State::draining: throw Error(Code::unavailable, "the server is stopping");
-    case State::failed: throw Error(Code::unavailable, cat("the model could not be loaded: ", load_error()));
+    case State::failed: throw Error(Code::unavailable, cat(which, " could not be loaded: ", load_error()));
     case State::ready: break;
   }
   const std::string sick = sickness();
   if (!sick.empty()) throw Error(Code::unavailable, sick);
-}
-
-void Service::require_model(const std::string& name) const {
-  const std::string& served = model_name();
-  if (name.empty() || name == served || name == options_.engine.model || name == "default") return;
-  throw FieldError(Code::not_found,
-                   cat("model \"", name.substr(0, 200), "\" is not served here; served: \"", served, "\""), "model");
 }
 
 BodyLimits Service::body_limits() const {
@@ -360,6 +404,7 @@ std::vector<Token> Service::tokenize(std::string_view text) const {
 }
 
 std::shared_ptr<Fetcher> Service::fetcher() const {
+  if (&first_ != this) return first_.fetcher();
   const std::lock_guard lock(mutex_);
   return fetcher_;
 }

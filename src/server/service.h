@@ -1,4 +1,4 @@
-// What the routes share: the model and its state, the worker pool, the label cache, the gallery.
+// What the routes share: a model and its state, the worker pool, the label cache, the gallery.
 #pragma once
 
 #include <atomic>
@@ -16,6 +16,7 @@
 #include "server/gallery.h"
 #include "server/labels.h"
 #include "server/message.h"
+#include "server/model_counts.h"
 #include "server/operation.h"
 #include "server/server.h"
 
@@ -29,15 +30,29 @@ struct Defaults {
   std::vector<std::string> labels, signs, templates;
 };
 
+/// One for all models of a server.
+struct Common {
+  explicit Common(const ServerOptions& options);
+  Operation operation;
+  MemoryLimit memory;
+  ThreadPool pool;
+};
+
+/// One model: its engine, state, labels and gallery. The first of a server holds the others, and starts and stops them;
+/// server/models.h chooses among them and looks at them together.
 class Service {
  public:
+  /// The first, and the others that options.more_models names. Throws what Server's constructor throws.
   Service(const ServerOptions& options, EncoderFactory factory);
   ~Service();  ///< stop()
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
 
-  /// Starts to load the model; then the default labels and the gallery are computed, behind everybody's requests.
+  /// Starts to load the models, one after the other; then the default labels and the galleries are computed, behind
+  /// everybody's requests.
   void start();
+  /// All models of the server, this one first; of one that is not the first: itself.
+  const std::vector<Service*>& models() const noexcept { return models_; }
   /// From now on require_ready() refuses.
   void drain();
   /// Withdraws what is under way: it is answered 503.
@@ -60,10 +75,13 @@ class Service {
   bool ready() const { return state() == State::ready && sickness().empty(); }
   /// Throws unavailable while the model is loading, draining, failed or sick.
   void require_ready() const;
-  /// Throws not_found when a request names another model than the one that is served.
-  void require_model(const std::string& name) const;
   /// The name under which the model is listed: the name it was loaded by, a path's last part only.
   const std::string& model_name() const noexcept { return model_name_; }
+  /// Whether a request means this model by that name: the listed one, the one it was loaded by, or an alias.
+  bool is_called(std::string_view name) const noexcept;
+  const std::vector<std::string>& aliases() const noexcept { return aliases_; }
+  /// What its engine computed.
+  const ModelCounts& counts() const noexcept { return *counts_; }
 
   /// Seconds since 1970 when the service was made.
   std::int64_t started_at() const noexcept { return started_at_; }
@@ -72,11 +90,11 @@ class Service {
   const EngineInfo& info() const noexcept { return info_; }
   const ServerOptions& options() const noexcept { return options_; }
   BodyLimits body_limits() const;
-  ThreadPool& pool() noexcept { return pool_; }
+  ThreadPool& pool() noexcept { return common_.pool; }
   /// Null where URLs are not fetched, and once the service stops.
   std::shared_ptr<Fetcher> fetcher() const;
-  MemoryLimit& memory() noexcept { return memory_; }
-  Operation& operation() noexcept { return operation_; }
+  MemoryLimit& memory() noexcept { return common_.memory; }
+  Operation& operation() noexcept { return common_.operation; }
   LabelCache& labels() noexcept { return *labels_; }
   const Defaults& defaults() const noexcept { return defaults_; }
   /// May be null: there is none.
@@ -94,8 +112,8 @@ class Service {
 
   /// What the engine remembers; zeros until it is loaded.
   CacheStats cache_stats() const;
-  /// The same, into telemetry's counts; for who reports them.
-  void count_caches();
+  /// Held while what the models counted is added up.
+  std::mutex& counting() noexcept { return counting_; }
   /// Forgets what was computed for earlier requests: the engine's caches, and sets of labels.
   void clear_caches();
 
@@ -113,7 +131,14 @@ class Service {
     CancelFlag cancel;
   };
 
+  Service(const ServerOptions& options, EncoderFactory factory, Service& first, std::string model);
+  Service(const ServerOptions& options, EncoderFactory factory, std::unique_ptr<Common> own, Service* first,
+          std::string model);
+  void take_aliases();
+  void load_all();
   void load();
+  void enrich();
+  void end_engine();
   void make_default_labels();
   void find_gallery();
   void fill_gallery();
@@ -126,18 +151,21 @@ class Service {
   void note(const std::variant<Response, ItemError>& result, std::list<UnderWay>::iterator at);
   void announce(const std::string& line);
 
-  Operation operation_;
-  const ServerOptions options_;  ///< with operation_'s telemetry as the engine's observer
+  const std::unique_ptr<Common> own_;  ///< of the first
+  Common& common_;
+  Service& first_;
+  const std::shared_ptr<ModelCounts> counts_;
+  const ServerOptions options_;  ///< of this model, with counts_ as its engine's observer
   const EncoderFactory factory_;
   const std::string model_name_;
+  std::vector<std::string> aliases_;
   const std::int64_t started_at_ =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-  MemoryLimit memory_;
-  ThreadPool pool_;
   std::shared_ptr<LabelCache> labels_;
   Defaults defaults_;
   CancelFlag stopping_ = std::make_shared<std::atomic<bool>>(false);
 
+  std::mutex counting_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   State state_ = State::loading;
@@ -154,6 +182,8 @@ class Service {
   int failures_in_a_row_ = 0;
   std::string last_failure_;
   std::thread loader_, watcher_;
+  std::vector<std::unique_ptr<Service>> others_;
+  std::vector<Service*> models_;
 };
 
 }  // namespace tandem::server

@@ -15,6 +15,16 @@ constexpr std::size_t kGalleryPortion = 16;  // small, so that a user's request 
 
 }  // namespace
 
+void Service::load_all() {
+  // One after the other: each measures how long its passes take.
+  for (Service* model : models_) {
+    if (!*stopping_) model->load();
+  }
+  for (Service* model : models_) {
+    if (!*stopping_ && model->loaded()) model->enrich();
+  }
+}
+
 void Service::load() {
   try {
     std::shared_ptr<Encoder> encoder = factory_(options_);
@@ -26,7 +36,7 @@ void Service::load() {
       defaults.signs = std::move(demo.signs);
     }
     find_gallery();
-    operation_.gpus().use(encoder->info().device);
+    common_.operation.gpus().use(encoder->info().device);
     {
       const std::lock_guard lock(mutex_);
       info_ = encoder->info();
@@ -38,13 +48,20 @@ void Service::load() {
     announce(cat("model ", model_name(), " is ready: ", info_.device, ", ", info_.precision,
                  info_.isa.empty() ? "" : ", ", info_.isa, info_.knows_photographs ? "" : " (demo model: emoji)"));
   } catch (const std::exception& error) {
-    const std::lock_guard lock(mutex_);
-    state_ = State::failed;
-    load_error_ = error.what();
-    if (const auto* known = dynamic_cast<const Error*>(&error)) load_error_code_ = known->code();
-    changed_.notify_all();
-    return;
+    {
+      const std::lock_guard lock(mutex_);
+      state_ = State::failed;
+      load_error_ = error.what();
+      if (const auto* known = dynamic_cast<const Error*>(&error)) load_error_code_ = known->code();
+      changed_.notify_all();
+    }
+    // A server without any model ends, and says why.
+    if (first_.models_.size() > 1)
+      announce(cat("warning: model ", model_name(), " could not be loaded: ", error.what()));
   }
+}
+
+void Service::enrich() {
   // What follows only makes the page richer: a failure is said, and the server goes on without.
   try {
     make_default_labels();

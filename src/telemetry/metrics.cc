@@ -29,13 +29,53 @@ void add_state(Families& families, const Telemetry& telemetry, const Live& live)
   for (const char* state : {"loading", "ready", "draining", "failed"}) {
     families.gauge(live.state == state ? 1 : 0, {{"state", state}});
   }
-  families.gauge("tandem_degraded", "1 while some, but not all, replicas of the model work",
-                 live.working > 0 && live.working < live.replicas ? 1 : 0);
-  families.begin("tandem_replicas", MetricType::Gauge, "Replicas of the model: there are, work, are being replaced");
+  families.gauge("tandem_degraded", "1 while some, but not all, models or replicas of models work",
+                 live.degraded || (live.working > 0 && live.working < live.replicas) ? 1 : 0);
+  families.begin("tandem_replicas", MetricType::Gauge, "Replicas of the models: there are, work, are being replaced");
   families.gauge(live.replicas, {{"state", "total"}});
   families.gauge(live.working, {{"state", "working"}});
   families.gauge(live.replacing, {{"state", "replacing"}});
   families.gauge("tandem_uptime_seconds", "Since the server began", telemetry.uptime());
+}
+
+void add_models(Families& families, const std::vector<ModelFacts>& models) {
+  const auto add = [&](const char* name, MetricType type, const char* help, auto value) {
+    families.begin(name, type, help);
+    for (const ModelFacts& model : models) {
+      const auto number = static_cast<double>(value(model));
+      if (type == MetricType::Counter) {
+        families.counter(number, {{"model", model.name}});
+      } else {
+        families.gauge(number, {{"model", model.name}});
+      }
+    }
+  };
+  if (models.empty()) return;
+  families.begin("tandem_model_info", MetricType::Gauge, "Always 1; what a model is computed by");
+  for (const ModelFacts& model : models) {
+    families.gauge(1, {{"model", model.name}, {"device", model.device}, {"precision", model.precision}});
+  }
+  add("tandem_model_ready", MetricType::Gauge, "1 while requests for the model are answered",
+      [](const ModelFacts& model) { return model.ready ? 1 : 0; });
+  families.begin("tandem_model_state", MetricType::Gauge, "1 for the state that the model is in");
+  for (const ModelFacts& model : models) {
+    for (const char* state : {"loading", "ready", "draining", "failed"}) {
+      families.gauge(model.state == state ? 1 : 0, {{"model", model.name}, {"state", state}});
+    }
+  }
+  add("tandem_model_replicas_working", MetricType::Gauge, "Replicas of the model that work",
+      [](const ModelFacts& model) { return model.working; });
+  add("tandem_model_queue_items", MetricType::Gauge, "Inputs accepted for the model and not yet answered",
+      [](const ModelFacts& model) { return model.queue_items; });
+  families.begin("tandem_model_items_total", MetricType::Counter, "Inputs that the model computed");
+  for (const ModelFacts& model : models) {
+    families.counter(static_cast<double>(model.images), {{"model", model.name}, {"kind", "image"}});
+    families.counter(static_cast<double>(model.texts), {{"model", model.name}, {"kind", "text"}});
+  }
+  add("tandem_model_batches_total", MetricType::Counter, "Batches that the model computed",
+      [](const ModelFacts& model) { return model.batches; });
+  add("tandem_model_compute_seconds_total", MetricType::Counter, "That the model's batches took to compute",
+      [](const ModelFacts& model) { return model.compute_seconds; });
 }
 
 void add_traffic(Families& families, const Telemetry& telemetry, const Live& live) {
@@ -168,6 +208,7 @@ void add_process(Families& families, const Telemetry& telemetry, const ProcessFa
 std::string metrics_text(const Telemetry& telemetry, const Live& live) {
   Families families;
   add_state(families, telemetry, live);
+  add_models(families, live.models);
   add_traffic(families, telemetry, live);
   add_times(families, telemetry);
   add_caches(families, telemetry);

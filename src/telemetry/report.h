@@ -10,15 +10,30 @@
 
 namespace tandem::telemetry {
 
+/// One model of the server at the moment of the question, and what it computed from the start on.
+struct ModelFacts {
+  std::string name, device, precision;
+  std::string state;  ///< as Live's
+  bool ready = false;
+  int replicas = 0, working = 0, replacing = 0;
+  std::size_t queue_items = 0;
+  std::size_t in_flight = 0;  ///< requests handed to it and not answered
+  std::uint64_t images = 0, texts = 0, batches = 0;
+  double compute_seconds = 0;  ///< of its batches
+};
+
 /// What the server knows at the moment of the question.
 struct Live {
-  std::string version, model, device, precision;
-  std::string state;  ///< "loading", "ready", "draining", "failed"
+  std::string version, model, device, precision;  ///< of the first model
+  std::string state;                              ///< "loading", "ready", "draining", "failed"
   bool alive = false, ready = false;
+  bool degraded = false;  ///< ready, but not every model or replica works
+  // Of all models together.
   int replicas = 0, working = 0, replacing = 0;
   std::size_t queue_items = 0, queue_limit = 0;
   std::size_t request_bytes = 0, request_bytes_limit = 0;  ///< of all requests being read and answered
   std::size_t max_batch = 0;
+  std::vector<ModelFacts> models;
   std::vector<GpuFacts> gpus;
   ProcessFacts process;
 };

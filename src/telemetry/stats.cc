@@ -130,6 +130,25 @@ json memory_json(const Telemetry& telemetry, const Live& live) {
           {"gpus", gpus}};
 }
 
+json models_json(const std::vector<ModelFacts>& models) {
+  json out = json::array();
+  for (const ModelFacts& model : models) {
+    out.push_back(
+        {{"model", model.name},
+         {"status", model.state},
+         {"ready", model.ready},
+         {"device", model.device},
+         {"precision", model.precision},
+         {"replicas", {{"total", model.replicas}, {"working", model.working}, {"replacing", model.replacing}}},
+         {"queue", {{"items", model.queue_items}}},
+         {"in_flight", model.in_flight},
+         {"items", {{"images", model.images}, {"texts", model.texts}}},
+         {"batches", model.batches},
+         {"compute_seconds", model.compute_seconds}});
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string stats_json(const Telemetry& telemetry, const Live& live) {
@@ -144,6 +163,7 @@ std::string stats_json(const Telemetry& telemetry, const Live& live) {
   const json stats = {
       {"status", live.state},
       {"ready", live.ready},
+      {"degraded", live.degraded},
       {"model", live.model},
       {"device", live.device},
       {"precision", live.precision},
@@ -157,6 +177,7 @@ std::string stats_json(const Telemetry& telemetry, const Live& live) {
       {"queue", {{"items", live.queue_items}, {"limit", live.queue_limit}}},
       {"replicas", {{"total", live.replicas}, {"working", live.working}, {"replacing", live.replacing}}},
       {"caches", caches_json(telemetry)},
+      {"models", models_json(live.models)},
       {"keys", keys},
       {"memory", memory_json(telemetry, live)},
       {"log_dropped", telemetry.log_dropped.load()},

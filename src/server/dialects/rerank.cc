@@ -7,6 +7,7 @@
 #include "server/dialects/bodies.h"
 #include "server/dialects/tei.h"
 #include "server/ids.h"
+#include "server/models.h"
 #include "server/read_input.h"
 #include "server/routes.h"
 #include "server/vectors.h"
@@ -98,12 +99,12 @@ const ApiOperation kRerankOperation{
     200,
     true};
 
-void post_rerank(Service& service, const CallPtr& call, const Reply& reply) {
+void post_rerank(Service& server, const CallPtr& call, const Reply& reply) {
   const TeiClock clock;
   RerankBody body =
-      take_body(service, *call, [&](const BodyLimits& limits) { return parse_rerank(call->body, limits); });
+      take_body(server, *call, [&](const BodyLimits& limits) { return parse_rerank(call->body, limits); });
   call->wishes.take(body.wishes);
-  service.require_model(body.model);
+  Service& service = model_of(server, body.model);
   std::size_t bytes = 128 * (body.items.size() + 4);
   for (const std::string& echo : body.echoes) bytes += 2 * echo.size();
   call->memory.add(bytes, "the answer");

@@ -3,6 +3,7 @@
 #include "base/strings.h"
 #include "server/dialects/bodies.h"
 #include "server/dialects/tei.h"
+#include "server/models.h"
 #include "server/read_input.h"
 #include "server/routes.h"
 #include "server/vectors.h"
@@ -71,12 +72,12 @@ const ApiOperation kSimilarityOperation{
     200,
     true};
 
-void post_similarity(Service& service, const CallPtr& call, const Reply& reply) {
+void post_similarity(Service& server, const CallPtr& call, const Reply& reply) {
   const TeiClock clock;
   SimilarityBody body =
-      take_body(service, *call, [&](const BodyLimits& limits) { return parse_similarity(call->body, limits); });
+      take_body(server, *call, [&](const BodyLimits& limits) { return parse_similarity(call->body, limits); });
   call->wishes.take(body.wishes);
-  service.require_model(body.model);
+  Service& service = model_of(server, body.model);
   const std::size_t rows = body.a.size(), columns = body.b.size();
   call->memory.add(128 + rows * (columns * 16 + 2), "the answer");
   const NameOf names =

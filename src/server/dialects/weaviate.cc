@@ -1,6 +1,7 @@
 // The dialect of weaviate's multi2vec-clip: POST /vectorize, GET /meta, GET /.well-known/live and /.well-known/ready.
 #include "base/strings.h"
 #include "server/dialects/bodies.h"
+#include "server/models.h"
 #include "server/read_input.h"
 #include "server/routes.h"
 #include "server/vectors.h"
@@ -80,7 +81,7 @@ void get_weaviate_meta(Service& service, const CallPtr&, const Reply& reply) {
 const ApiOperation kWeaviateLiveOperation{"weaviate", "Whether the server lives", nullptr, nullptr, nullptr, 204};
 
 void get_weaviate_live(Service& service, const CallPtr&, const Reply& reply) {
-  if (!service.alive()) throw Error(Code::unavailable, "the model does not answer: GET /health says why");
+  if (!is_alive(service)) throw Error(Code::unavailable, "the model does not answer: GET /health says why");
   Answer answer;
   answer.status = 204;
   reply(std::move(answer));
