@@ -13,7 +13,10 @@ constexpr std::size_t kMost = 1024;
 double estimate(const std::vector<PassTime>& times, std::size_t items) {
   const auto above = std::find_if(times.begin(), times.end(), [&](const PassTime& t) { return t.items >= items; });
   if (above == times.end()) {
-    return times.back().seconds * static_cast<double>(items) / static_cast<double>(times.back().items);
+    const auto each = [](const PassTime& t) { return t.seconds / static_cast<double>(t.items); };
+    const auto best = std::min_element(times.begin(), times.end(),
+                                       [&](const PassTime& a, const PassTime& b) { return each(a) < each(b); });
+    return each(*best) * static_cast<double>(items);
   }
   if (above == times.begin() || above->items == items) return above->seconds;
   const PassTime& below = *(above - 1);

@@ -9,6 +9,8 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
+constexpr int kTries = 3;
+
 /// A pass of `count` pictures: seconds.
 double pass(Lane& lane, std::size_t count, const std::shared_ptr<const std::vector<std::uint8_t>>& pixels, int side) {
   Request request;
@@ -45,16 +47,23 @@ std::vector<PassTime> measure_passes(Lane& lane, std::size_t most, double second
 
   const auto begin = Clock::now();
   pass(lane, 1, noise, side);  // the first pass of all is slower
+  double planned = 0;          // seconds of the passes that are still to come for the sizes taken
   for (const std::size_t n : sizes) {
     if (n > most || std::any_of(times.begin(), times.end(), [&](const PassTime& t) { return t.items == n; })) continue;
+    // A size that could be tried only once is left out: disturbed that once, it would be avoided for ever.
     const double expected = times.empty() ? 0 : estimate(times, n);
-    if (!times.empty() && seconds_since(begin) + 2 * expected > seconds) continue;
-    double best = pass(lane, n, noise, side);
-    // Others disturb: the best of a few, as far as that costs little.
-    for (int i = 0; i < 2 && seconds_since(begin) + best < seconds; ++i)
-      best = std::min(best, pass(lane, n, noise, side));
+    if (!times.empty() && seconds_since(begin) + planned + kTries * expected > seconds) continue;
+    const double took = pass(lane, n, noise, side);
+    planned += (kTries - 1) * took;
     const auto at = std::find_if(times.begin(), times.end(), [&](const PassTime& t) { return t.items > n; });
-    times.insert(at, {n, best});
+    times.insert(at, {n, took});
+  }
+  // Not at once: what disturbs lasts longer than a pass, and would make one size look worse than its neighbours.
+  for (int i = 1; i < kTries; ++i) {
+    for (PassTime& time : times) {
+      if (seconds_since(begin) + time.seconds > seconds) continue;
+      time.seconds = std::min(time.seconds, pass(lane, time.items, noise, side));
+    }
   }
   return times;
 }
