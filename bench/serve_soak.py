@@ -23,10 +23,11 @@ import urllib.request
 
 
 def resident(pid):
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+    # Counted page by page: VmRSS of /proc/PID/status lags behind by what each core has not yet reported.
+    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Rss:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError(f"process {pid} has no VmRSS")
+    raise RuntimeError(f"process {pid} has no Rss")
 
 
 def count(pid, what):
@@ -48,6 +49,7 @@ def main():
     parser.add_argument("--growth", type=float, default=0.02, help="of resident memory, after the warm-up")
     parser.add_argument("--growth-bytes", type=float, default=0,
                         help="growth that is allowed however small the process: what allocators keep of the largest requests")
+    parser.add_argument("--serve", default="", help="more flags for tandem serve, in one word: caches that the warm-up fills, for one")
     parser.add_argument("--out")
     o = parser.parse_args()
     problems, memory = [], []
@@ -55,7 +57,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         port_file, log = pathlib.Path(folder) / "port", open(pathlib.Path(folder) / "log", "w+")
         server = subprocess.Popen([o.program, "serve", "--model", o.model, "--device", o.device, "--precision", o.precision,
-                                   "--port", "0", "--port-file", port_file], stdout=log, stderr=log)
+                                   "--port", "0", "--port-file", port_file, *o.serve.split()], stdout=log, stderr=log)
         try:
             end = time.time() + 300
             while True:
