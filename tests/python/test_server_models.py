@@ -14,8 +14,10 @@ MISSING = "/no/such/model"
 
 @pytest.fixture(scope="module")
 def server():
+    # No gallery: its pictures are computed beside, and would be counted among those of the tests.
     with Served("--model", RANDOM, "--model", served.TINY, "--model", MISSING, "--model-alias", "clip=" + RANDOM,
-                "--model-alias", "small=hf_quickgelu", "--measure-seconds", "0.2", model="emoji") as running:
+                "--model-alias", "small=hf_quickgelu", "--measure-seconds", "0.2", "--gallery", "/no/such/folder",
+                model="emoji") as running:
         yield running
 
 
