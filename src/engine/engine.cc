@@ -116,8 +116,8 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
   for (std::size_t i = 0; i < options.devices.size(); ++i) options.devices[i] = parse_device(info.devices[i]);
   if (options.devices.size() == 1) preparer->accept(options.devices.front());
   engine::Workers::Work work;
-  work.serve = [this](engine::Replica& replica) {
-    return engine::serve(replica, *scheduler, logger, options.observer.get());
+  work.serve = [this](engine::Replica& replica, const engine::OnLost& on_lost) {
+    return engine::serve(replica, *scheduler, logger, options.observer.get(), on_lost);
   };
   work.none_left = [this](const ItemError& why) { scheduler->stop(why); };
   work.pauses = shared.replace_after;

@@ -21,15 +21,21 @@ constexpr std::chrono::microseconds kAwake{80};
 class LaneServer {
  public:
   LaneServer(Lane& lane, const BatchPlan& plan, Scheduler::Taker& taker, Scheduler& scheduler, const Logger& logger,
-             Observer* observer)
-      : lane_(lane), plan_(plan), taker_(taker), scheduler_(scheduler), logger_(logger), observer_(observer) {}
+             Observer* observer, const OnLost& on_lost)
+      : lane_(lane),
+        plan_(plan),
+        taker_(taker),
+        scheduler_(scheduler),
+        logger_(logger),
+        observer_(observer),
+        on_lost_(on_lost) {}
 
   std::optional<ItemError> run() {
     try {
       while (!lost_ && step()) {
       }
     } catch (const std::exception& error) {  // no memory for the lists of a batch, say: nobody may wait for ever
-      lost_ = to_item_error(error);
+      lose(to_item_error(error));
     }
     for (auto* left : {&begun_, &again_}) {
       for (Batch& batch : *left) scheduler_.fail(batch, *lost_);
@@ -39,6 +45,12 @@ class LaneServer {
   }
 
  private:
+  /// Nobody may hear of a failed pass before the replica counts as lost: a server would call its model sick.
+  void lose(ItemError why) {
+    on_lost_(why);
+    lost_ = std::move(why);
+  }
+
   /// Begins a batch or finishes one. False: there is no more work.
   bool step() {
     Batch batch;
@@ -132,8 +144,8 @@ class LaneServer {
       return;
     }
     logger_.log(LogLevel::error, cat("a batch of ", batch.size(), " failed: ", why.message));
+    if (why.code == Code::device_failure) lose(why);
     scheduler_.fail(batch, why);
-    if (why.code == Code::device_failure) lost_ = why;
   }
 
   Lane& lane_;
@@ -142,6 +154,7 @@ class LaneServer {
   Scheduler& scheduler_;
   const Logger& logger_;
   Observer* const observer_;
+  const OnLost& on_lost_;
   Clock::time_point began_;  ///< the device was idle before
   std::deque<Batch> begun_;  ///< the oldest first
   std::deque<Batch> again_;  ///< parts of passes that ran out of memory
@@ -150,7 +163,8 @@ class LaneServer {
 
 }  // namespace
 
-std::optional<ItemError> serve(Replica& replica, Scheduler& scheduler, const Logger& logger, Observer* observer) {
+std::optional<ItemError> serve(Replica& replica, Scheduler& scheduler, const Logger& logger, Observer* observer,
+                               const OnLost& on_lost) {
   std::mutex mutex;
   std::optional<ItemError> lost;  // the first
   std::vector<Scheduler::Taker> takers(replica.lanes());
@@ -169,7 +183,8 @@ std::optional<ItemError> serve(Replica& replica, Scheduler& scheduler, const Log
   };
   const auto work = [&](std::size_t i) {
     const BatchPlan& plan = replica.batch_plan();
-    if (const auto why = LaneServer(replica.lane(i), plan, takers[i], scheduler, logger, observer).run()) leave(*why);
+    LaneServer server(replica.lane(i), plan, takers[i], scheduler, logger, observer, on_lost);
+    if (const auto why = server.run()) leave(*why);
   };
   std::vector<std::thread> others;
   try {

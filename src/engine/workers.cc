@@ -1,6 +1,7 @@
 #include "engine/workers.h"
 
 #include <exception>
+#include <utility>
 
 #include "base/strings.h"
 #include "base/thread_pool.h"
@@ -66,8 +67,14 @@ void Workers::serve(int index, const Work& work) {
   auto& own = replicas_[static_cast<std::size_t>(index)];
   if (!work.serve) return;
   for (std::size_t tries = 0; own != nullptr;) {
-    auto lost = work.serve(*own);
+    bool noted = false;
+    const auto on_lost = [&](const ItemError& why) {
+      const std::lock_guard lock(mutex_);
+      if (!std::exchange(noted, true)) --health_.working, ++health_.replacing, health_.reason = why.message;
+    };
+    auto lost = work.serve(*own, on_lost);
     if (!lost) return;
+    on_lost(*lost);
     if (own->finished() > 0) tries = 0;
     own.reset();
     own = replace(index, work, std::move(*lost), tries);
@@ -80,7 +87,7 @@ std::unique_ptr<Replica> Workers::replace(int index, const Work& work, ItemError
     change();
     return health_;
   };
-  EngineHealth now = note([&] { --health_.working, ++health_.replacing, health_.reason = why.message; });
+  EngineHealth now = health();
   work.logger.log(LogLevel::error, cat("a replica's device has failed, ", now.working, " of ", now.replicas,
                                        " are left: ", why.message));
   const std::string first = why.message;

@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "engine/replica.h"
+#include "engine/serving.h"
 
 namespace tandem::engine {
 
@@ -22,8 +23,9 @@ class Workers {
   /// Makes a replica. sharing: how many, this one included, still have to find room in the memory that is left.
   using Make = std::function<std::unique_ptr<Replica>(int index, int sharing)>;
   struct Work {
-    /// Computes until there is no more work, or until the replica's device has failed: then why.
-    std::function<std::optional<ItemError>(Replica&)> serve;
+    /// Computes until there is no more work, or until the replica's device has failed: then why. It calls on_lost with
+    /// that reason, once or more and from any thread, before it answers anybody with it: health() shall say so by then.
+    std::function<std::optional<ItemError>(Replica&, const OnLost& on_lost)> serve;
     /// The last replica has failed and cannot be replaced.
     std::function<void(const ItemError&)> none_left;
     /// How long to wait before each try to replace a replica; no more tries than these without a batch computed between
@@ -52,7 +54,8 @@ class Workers {
   void join();
   /// A thread's life after its first replica was made.
   void serve(int index, const Work& work);
-  /// A new replica; null: shutting down, or every try failed. `tries`: those made since a batch was last computed.
+  /// A new replica in place of one that health_ has as being replaced; null: shutting down, or every try failed.
+  /// `tries`: those made since a batch was last computed.
   std::unique_ptr<Replica> replace(int index, const Work& work, ItemError why, std::size_t& tries);
   /// Waits; false: shutting down.
   bool pause(std::chrono::milliseconds how_long);

@@ -101,6 +101,7 @@ TEST_F(ReplicaFault, ReadyIsTrueToStateWhileNoneIsLeft) {
   auto first = load(20);
   ASSERT_TRUE(eventually([this] { return status("/ready") == 503; }));
   EXPECT_EQ(status("/health"), 200);  // it is being replaced, not lost
+  gates_.fail(true, broken_, 0), gates_.fail(false, broken_, 0);  // only one of them has had its turn
   gates_.let_make(true);
   EXPECT_EQ(first.get().unanswered(), 0u);
   ASSERT_TRUE(eventually([this] { return status("/ready") == 200; }));

@@ -127,12 +127,16 @@ TEST_F(ServerTest, AFullQueueAnswers429) {
 
 TEST_F(ServerTest, ADeadEngineIsSaidAndItsRecoveryToo) {
   start_ready();
-  {
+  const auto fails = [&](Code code) {
     const std::lock_guard lock(control->mutex);
-    control->fail = ItemError{Code::device_failure, "fell off the bus"};
-  }
+    control->fail = ItemError{code, "fell off the bus"};
+  };
   Client client(server->port());
-  for (int i = 0; i < 3; ++i) EXPECT_EQ(client.post("/v1/embeddings", kText).status, 503);
+  fails(Code::device_failure);  // the engine's own health speaks of those
+  for (int i = 0; i < 8; ++i) EXPECT_EQ(client.post("/v1/embeddings", kText).status, 503);
+  EXPECT_EQ(client.get("/ready").status, 200);
+  fails(Code::internal);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(client.post("/v1/embeddings", kText).status, 500);
   const Got health = client.get("/health");
   EXPECT_EQ(health.status, 503);
   EXPECT_NE(health.body.find("fell off the bus"), std::string::npos);
