@@ -127,6 +127,33 @@ __device__ inline float warp_max(float v) {
   return v;
 }
 
+/// Statistics of a row that a warp has in registers, `width` elements of which this lane's begin at `first` + 256 u:
+/// takes the mean from every element and returns 1 / sqrt(variance + eps). The variance is the mean square of what is
+/// left (two passes over registers), without the cancellation of E[x^2] - E[x]^2.
+template <int kUnits>
+__device__ __forceinline__ float centre_row(float (&v)[kUnits][8], int first, int width, float eps, float& mean) {
+  float sum = 0, squares = 0;
+#pragma unroll
+  for (int u = 0; u < kUnits; ++u) {
+    if (first + u * 256 < width) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) sum += v[u][i];
+    }
+  }
+  mean = warp_sum(sum) / static_cast<float>(width);
+#pragma unroll
+  for (int u = 0; u < kUnits; ++u) {
+    if (first + u * 256 < width) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        v[u][i] -= mean;
+        squares += v[u][i] * v[u][i];
+      }
+    }
+  }
+  return 1 / sqrtf(warp_sum(squares) / static_cast<float>(width) + eps);
+}
+
 /// Whether rows of this view can be read eight elements at a time.
 template <class View>
 bool vectors_fit(const View& v) {

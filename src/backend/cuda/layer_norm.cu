@@ -60,27 +60,8 @@ __global__ void __launch_bounds__(kWarps * 32) norm_in_registers(const Call<In, 
     const int at = first + u * 256;
     if (at < c.width) load8(x + at, v[u]);
   }
-  float sum = 0;
-#pragma unroll
-  for (int u = 0; u < kUnits; ++u) {
-    if (first + u * 256 < c.width) {
-#pragma unroll
-      for (int i = 0; i < 8; ++i) sum += v[u][i];
-    }
-  }
-  const float mean = warp_sum(sum) / static_cast<float>(c.width);
-  float squares = 0;
-#pragma unroll
-  for (int u = 0; u < kUnits; ++u) {
-    if (first + u * 256 < c.width) {
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        v[u][i] -= mean;
-        squares += v[u][i] * v[u][i];
-      }
-    }
-  }
-  const float scale = 1 / sqrtf(warp_sum(squares) / static_cast<float>(c.width) + c.eps);
+  float mean = 0;
+  const float scale = centre_row(v, first, c.width, c.eps, mean);
   Out* out = c.out + row * c.ldo;
 #pragma unroll
   for (int u = 0; u < kUnits; ++u) {

@@ -9,6 +9,7 @@
 // order.
 #include <algorithm>
 
+#include "backend/cuda/cluster.cuh"
 #include "backend/cuda/gelu.cuh"
 #include "backend/cuda/matmul_one_wave.h"
 #include "backend/cuda/overlap.cuh"
@@ -18,7 +19,7 @@
 namespace tandem::backend::cuda {
 namespace {
 
-constexpr int kDepth = 64;  // inputs of a stage: rows of 128 bytes, which is what the swizzle works on
+constexpr int kDepth = kTileColumns;  // inputs of a stage
 constexpr int kRing = 200 * 1024;
 constexpr int kMostParts = 8;  // of the inputs: blocks of a cluster
 
@@ -49,29 +50,6 @@ struct Work {
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-/// All threads of all blocks of the cluster. What one wrote to shared memory before, the others can read after.
-__device__ __forceinline__ void cluster_sync() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-/// The same where nothing was written but barriers, which have a fence of their own.
-__device__ __forceinline__ void cluster_meet() {
-  asm volatile("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-/// The same place in another block's shared memory.
-__device__ __forceinline__ std::uint32_t in_block(std::uint32_t address, int rank) {
-  std::uint32_t there;
-  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
-  return there;
-}
-/// A tile from column `k` and row `row` on.
-__device__ __forceinline__ void fetch(const CUtensorMap& map, std::uint32_t to, std::uint32_t barrier, int k, int row) {
-  asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(
-          to),
-      "l"(&map), "r"(barrier), "r"(k), "r"(row)
-      : "memory");
-}
 
 /// Eight elements as they lie in memory.
 template <class Out>
@@ -277,27 +255,12 @@ __global__ void __launch_bounds__(Tile<kRows, kColumns>::kThreads, 1)
 #endif
 }
 
-/// [rows, columns] in boxes of `box` rows and kDepth columns; zeros beyond the edges.
-bool describe(const void* data, DType type, std::int64_t rows, std::int64_t columns, std::int64_t stride, int box,
-              CUtensorMap& map) {
-  const auto encode = encode_tensor_map();
-  if (encode == nullptr) return false;
-  const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
-  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(rows > 1 ? stride : (columns + 7) / 8 * 8) * 2};
-  const cuuint32_t boxes[2] = {kDepth, static_cast<cuuint32_t>(box)};
-  constexpr cuuint32_t kOnes[2] = {1, 1};
-  return encode(&map, type == DType::f16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
-                const_cast<void*>(data), sizes, strides, boxes, kOnes, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
-                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
-}
-
 template <class T, int kRows, int kColumns>
 cudaError_t run(const OneWaveCall& c, const OneWavePlan& plan, Queue queue) {
   using Tile = Tile<kRows, kColumns>;
   CUtensorMap x, weight;
-  if (!describe(c.x, c.in, c.rows, c.inputs, c.ldx, kRows, x) ||
-      !describe(c.weight, c.in, c.outputs, c.inputs, c.ldw, kColumns, weight)) {
+  if (!describe_tiles(c.x, c.in, c.rows, c.inputs, c.ldx, kRows, x) ||
+      !describe_tiles(c.weight, c.in, c.outputs, c.inputs, c.ldw, kColumns, weight)) {
     return cudaErrorNotSupported;
   }
   Work w;

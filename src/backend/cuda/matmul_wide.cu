@@ -10,6 +10,7 @@
 // cores do not notice. A third warpgroup, of which one thread works, brings the tiles.
 #include <algorithm>
 
+#include "backend/cuda/cluster.cuh"
 #include "backend/cuda/gelu.cuh"
 #include "backend/cuda/matmul_wide.h"
 #include "backend/cuda/overlap.cuh"
@@ -20,7 +21,7 @@ namespace tandem::backend::cuda {
 namespace {
 
 constexpr int kRows = 128, kColumns = 256;  // of a block's tile
-constexpr int kDepth = 64;                  // inputs of a stage: rows of 128 bytes, which is what the swizzle works on
+constexpr int kDepth = kTileColumns;        // inputs of a stage
 constexpr int kBlocks = 2;                  // of a cluster
 constexpr int kGroups = 2;                  // warpgroups that multiply
 constexpr int kThreads = (kGroups + 1) * 128;
@@ -40,29 +41,11 @@ struct Work {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/// All threads of both blocks, where nothing was written but barriers, which have a fence of their own.
-__device__ __forceinline__ void cluster_meet() {
-  asm volatile("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
 /// The barrier at the same place in one of the two blocks.
 __device__ __forceinline__ void arrive_in(std::uint32_t barrier, int block) {
-  asm volatile(
-      "{\n"
-      ".reg .b32 there;\n"
-      "mapa.shared::cluster.u32 there, %0, %1;\n"
-      "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
-      "}\n" ::"r"(barrier),
-      "r"(block)
-      : "memory");
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(in_block(barrier, block)) : "memory");
 }
-__device__ __forceinline__ void fetch(const CUtensorMap& map, std::uint32_t to, std::uint32_t barrier, int k, int row) {
-  asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(
-          to),
-      "l"(&map), "r"(barrier), "r"(k), "r"(row)
-      : "memory");
-}
-/// The same to the same place in both blocks, each of which has its barrier there.
+/// fetch() to the same place in both blocks, each of which has its barrier there.
 __device__ __forceinline__ void fetch_for_both(const CUtensorMap& map, std::uint32_t to, std::uint32_t barrier, int k,
                                                int row) {
   asm volatile(
@@ -314,27 +297,12 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-/// [rows, columns] in boxes of 64 columns and `box` rows; zeros beyond the edges.
-bool describe(const void* data, DType type, std::int64_t rows, std::int64_t columns, std::int64_t stride, int box,
-              CUtensorMap& map) {
-  const auto encode = encode_tensor_map();
-  if (encode == nullptr) return false;
-  const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
-  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(stride) * 2};
-  const cuuint32_t boxes[2] = {kDepth, static_cast<cuuint32_t>(box)};
-  constexpr cuuint32_t kOnes[2] = {1, 1};
-  return encode(&map, type == DType::f16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
-                const_cast<void*>(data), sizes, strides, boxes, kOnes, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
-                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
-}
-
 template <class T>
 cudaError_t run(const WideCall& c, Queue queue) {
   CUtensorMap x, weight, out;
-  if (!describe(c.x, c.type, c.rows, c.inputs, c.ldx, kRows, x) ||
-      !describe(c.weight, c.type, c.outputs, c.inputs, c.ldw, kColumns / kBlocks, weight) ||
-      !describe(c.out, c.type, c.rows, c.outputs, c.ldo, 64, out)) {
+  if (!describe_tiles(c.x, c.type, c.rows, c.inputs, c.ldx, kRows, x) ||
+      !describe_tiles(c.weight, c.type, c.outputs, c.inputs, c.ldw, kColumns / kBlocks, weight) ||
+      !describe_tiles(c.out, c.type, c.rows, c.outputs, c.ldo, 64, out)) {
     return cudaErrorNotSupported;
   }
   Work w;

@@ -48,27 +48,13 @@ __global__ void __launch_bounds__(kThreads) statistics_kernel(const RowStatistic
   if (row >= c.rows) return;
   const __half* x = static_cast<const __half*>(c.x) + row * c.ldx;
   const int first = static_cast<int>(threadIdx.x % 32) * 8;
-  float v[kUnits][8], sum = 0, squares = 0;
+  float v[kUnits][8];
 #pragma unroll
   for (int u = 0; u < kUnits; ++u) {
     if (first + u * 256 < c.columns) load8(x + first + u * 256, v[u]);
   }
-#pragma unroll
-  for (int u = 0; u < kUnits; ++u) {
-    if (first + u * 256 < c.columns) {
-#pragma unroll
-      for (const float y : v[u]) sum += y;
-    }
-  }
-  const float mean = warp_sum(sum) / static_cast<float>(c.columns);
-#pragma unroll
-  for (int u = 0; u < kUnits; ++u) {
-    if (first + u * 256 < c.columns) {
-#pragma unroll
-      for (const float y : v[u]) squares = fmaf(y - mean, y - mean, squares);
-    }
-  }
-  const float scale = 1 / sqrtf(warp_sum(squares) / static_cast<float>(c.columns) + c.eps);
+  float mean = 0;
+  const float scale = centre_row(v, first, static_cast<int>(c.columns), c.eps, mean);
   if (threadIdx.x % 32 == 0) c.scale[row] = scale, c.shift[row] = -mean * scale;
 }
 

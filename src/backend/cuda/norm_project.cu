@@ -5,6 +5,7 @@
 // rows together where there are many, one at a time, and by more blocks, where a single vector is waited for.
 #include <algorithm>
 
+#include "backend/cuda/cluster.cuh"
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/overlap.cuh"
@@ -37,18 +38,11 @@ __device__ __forceinline__ unsigned cluster_rank() {
 #endif
   return rank;
 }
-__device__ __forceinline__ void cluster_sync() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-#endif
-}
 /// What stands at the same place of another block's shared memory.
-__device__ __forceinline__ float in_block(const float* here, unsigned rank) {
+__device__ __forceinline__ float value_in_block(const float* here, int rank) {
   float value = 0;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  std::uint32_t there;
-  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(here));
-  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+  const std::uint32_t there = in_block(static_cast<std::uint32_t>(__cvta_generic_to_shared(here)), rank);
   asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(there));
 #endif
   return value;
@@ -85,25 +79,13 @@ __device__ __forceinline__ void normalise_row(const Work<In>& c, const In* x, co
                                               float* to, float* normalized) {
   constexpr int kUnits = kMostFolded / 256;
   const int first = static_cast<int>(threadIdx.x % 32) * 8;
-  float v[kUnits][8], sum = 0, squares = 0;
+  float v[kUnits][8];
 #pragma unroll
   for (int u = 0; u < kUnits; ++u) {
     if (first + u * 256 < c.width) load8(x + first + u * 256, v[u]);
   }
-#pragma unroll
-  for (int u = 0; u < kUnits; ++u) {
-    if (first + u * 256 >= c.width) break;
-#pragma unroll
-    for (const float y : v[u]) sum += y;
-  }
-  const float mean = warp_sum(sum) / static_cast<float>(c.width);
-#pragma unroll
-  for (int u = 0; u < kUnits; ++u) {
-    if (first + u * 256 >= c.width) break;
-#pragma unroll
-    for (float& y : v[u]) y -= mean, squares = fmaf(y, y, squares);
-  }
-  const float scale = 1 / sqrtf(warp_sum(squares) / static_cast<float>(c.width) + c.eps);
+  float mean = 0;
+  const float scale = centre_row(v, first, c.width, c.eps, mean);
 #pragma unroll
   for (int u = 0; u < kUnits; ++u) {
     const int at = first + u * 256;
@@ -201,7 +183,7 @@ __global__ void __launch_bounds__(threads_for(kRows)) norm_project_kernel(const 
     float scale = 1;
     if (c.normalize) {
       float sum = 0;
-      for (int block = 0; block < blocks; ++block) sum += in_block(squares + r, static_cast<unsigned>(block));
+      for (int block = 0; block < blocks; ++block) sum += value_in_block(squares + r, block);
       scale = 1 / sqrtf(sum);
     }
     float* out = c.out + (row0 + r) * c.ldo + begin;

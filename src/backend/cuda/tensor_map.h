@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "tensor/dtype.h"
+
 namespace tandem::backend::cuda {
 
 using EncodeTensorMap = decltype(&cuTensorMapEncodeTiled);
@@ -25,6 +27,26 @@ inline EncodeTensorMap encode_tensor_map() {
                                                                         : nullptr;
   }();
   return found;
+}
+
+/// Columns of a tile: rows of 128 bytes, which is what the swizzle works on.
+inline constexpr int kTileColumns = 64;
+
+/// A sixteen-bit matrix [rows, columns] whose rows begin at multiples of 16 bytes, in tiles of `tile_rows` rows and
+/// kTileColumns columns; zeros beyond the edges. False where the driver cannot.
+inline bool describe_tiles(const void* data, DType type, std::int64_t rows, std::int64_t columns, std::int64_t stride,
+                           int tile_rows, CUtensorMap& map) {
+  const auto encode = encode_tensor_map();
+  if (encode == nullptr) return false;
+  const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
+  // One row: its stride says nothing, but must not be below the width.
+  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(rows > 1 ? stride : (columns + 7) / 8 * 8) * 2};
+  const cuuint32_t boxes[2] = {kTileColumns, static_cast<cuuint32_t>(tile_rows)};
+  constexpr cuuint32_t kOnes[2] = {1, 1};
+  return encode(&map, type == DType::f16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
+                const_cast<void*>(data), sizes, strides, boxes, kOnes, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
 }  // namespace tandem::backend::cuda

@@ -10,6 +10,7 @@
 
 #include "backend/cuda/async_copy.cuh"
 #include "backend/cuda/device.cuh"
+#include "backend/cuda/tensor_map.h"
 
 namespace tandem::backend::cuda {
 
@@ -35,6 +36,15 @@ __device__ __forceinline__ void barrier_wait(std::uint32_t barrier, std::uint32_
       "over:\n"
       "}\n" ::"r"(barrier),
       "r"(phase)
+      : "memory");
+}
+
+/// A tile of a matrix that describe_tiles() described, from column `k` and row `row` on; `barrier` counts its bytes.
+__device__ __forceinline__ void fetch(const CUtensorMap& map, std::uint32_t to, std::uint32_t barrier, int k, int row) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(
+          to),
+      "l"(&map), "r"(barrier), "r"(k), "r"(row)
       : "memory");
 }
 
