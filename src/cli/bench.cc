@@ -9,6 +9,7 @@
 #include <numeric>
 #include <optional>
 
+#include "base/clock.h"
 #include "base/strings.h"
 #include "cli/bench_device.h"
 #include "cli/bench_inputs.h"
@@ -151,9 +152,6 @@ class Bench {
 };
 
 std::vector<double> measure(Bench& bench, const BenchOptions& options, std::size_t least_runs) {
-  const auto seconds_since = [](Clock::time_point begin) {
-    return std::chrono::duration<double>(Clock::now() - begin).count();
-  };
   // A processor that was idle first has to reach its clock: load it for as long as is timed.
   const auto warm = Clock::now();
   for (int i = 0; i < options.warmup || seconds_since(warm) < options.min_seconds; ++i) bench.run();

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <thread>
 
+#include "base/clock.h"
 #include "base/strings.h"
 #include "engine/context_impl.h"
 #include "engine/find_model.h"
@@ -243,7 +244,7 @@ void Engine::Impl::describe(const EngineOptions& given) {
   }
   info.max_batch = first.max_batch();
   info.vision_loaded = m.vision.has_value(), info.text_loaded = m.text.has_value();
-  info.load_seconds = std::chrono::duration<double>(engine::Clock::now() - made).count();
+  info.load_seconds = seconds_since(made);
   info.logit_scale = m.logit_scale;
   info.knows_photographs = files.knows_photographs;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/clock.h"
 #include "base/parallel_for.h"
 #include "base/strings.h"
 
@@ -178,7 +179,7 @@ model::TowerOutput Lane::encode(std::span<Item> items, Slot& slot, const EmbedOp
   if (items.front().image) {
     const auto begin = Clock::now();
     const ConstView given = pixels(items, slot);
-    slot.copying = std::chrono::duration<double>(Clock::now() - begin).count();
+    slot.copying = seconds_since(begin);
     return model::encode_images(execution, c.vision, *model_->vision, c.embed_dim, given, pass);
   }
   ids_.clear();

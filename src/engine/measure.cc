@@ -2,12 +2,10 @@
 
 #include <algorithm>
 
+#include "base/clock.h"
+
 namespace tandem::engine {
 namespace {
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 constexpr int kTries = 3;
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "base/clock.h"
 #include "base/strings.h"
 
 namespace tandem::engine {
@@ -205,7 +206,7 @@ bool Scheduler::prepare(Item& item) {
     fail(own, to_item_error(error));
     return false;
   }
-  item.prepare_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  item.prepare_seconds = seconds_since(begin);
   job->prepared(item.prepare_seconds);
   if (observer_ != nullptr) {
     const double fit = item.prepared.fit_seconds;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <vector>
 
+#include "base/clock.h"
 #include "image/exif.h"
 #include "image/formats.h"
 #include "image/jpeg.h"
@@ -14,10 +15,6 @@ namespace tandem::image {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 /// fit(), timed.
 Decoded timed_fit(const HostPixels& picture, const FitOptions& options, std::span<std::uint8_t> out, Isa isa) {

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/clock.h"
 #include "base/strings.h"
 #include "loadtest/worker.h"
 #include "tandem/error.h"
@@ -153,7 +154,7 @@ LoadResult run_load(const LoadOptions& options, const std::atomic<bool>* stop,
   {
     std::unique_lock lock(mutex);
     while (!ended.wait_for(lock, std::chrono::milliseconds(100), [&] { return running == 0; })) {
-      if (tick) tick(std::chrono::duration<double>(Clock::now() - begin).count(), answered);
+      if (tick) tick(seconds_since(begin), answered);
     }
   }
   for (auto& thread : threads) thread.join();

@@ -102,8 +102,8 @@ asio::awaitable<bool> Connection::exchange(Buffer& buffer) {
     {
       Operation::Exchange around(shared_.service.operation(), call, client_);
       around.dress(answer);
-      const bool written = co_await write(head_of(answer, false), answer.bytes());
-      around.done(answer, answer.bytes().size(), written);
+      around.answering(answer, answer.bytes().size());
+      if (co_await write(head_of(answer, false), answer.bytes())) around.written();
     }
     co_await linger(buffer);
     co_return false;
@@ -136,8 +136,9 @@ asio::awaitable<bool> Connection::exchange(Buffer& buffer) {
   const bool keep = keep_wanted && !unread && !answer->close && !shared_.draining;
   const std::string_view body =
       head_only || answer->status == 204 || answer->status == 304 ? std::string_view() : answer->bytes();
+  around.answering(*answer, body.size());
   const bool written = co_await write(head_of(*answer, keep), body);
-  around.done(*answer, body.size(), written);
+  if (written) around.written();
   if ((unread || answer->close) && written) co_await linger(buffer);
   co_return keep&& written;
 }

@@ -5,6 +5,7 @@
 #include <ctime>
 #include <random>
 
+#include "base/clock.h"
 #include "base/strings.h"
 #include "server/routes.h"
 
@@ -172,11 +173,15 @@ std::optional<Answer> Operation::admit(Call& call) {
   return std::nullopt;
 }
 
-void Operation::finish(const Call& call, int status, std::size_t bytes_out, bool written) noexcept {
+void Operation::count(const Call& call, int status, std::size_t bytes_out) noexcept {
   const Facts& facts = call.facts;
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - facts.begin).count();
-  telemetry_->request_done({facts.route, status, seconds, facts.images, facts.texts, facts.bytes_in, bytes_out});
+  telemetry_->request_done(
+      {facts.route, status, seconds_since(facts.begin), facts.images, facts.texts, facts.bytes_in, bytes_out});
   if (facts.key) facts.key->counters->items += facts.images + facts.texts;
+}
+
+void Operation::finish(const Call& call, int status, std::size_t bytes_out, bool written) noexcept {
+  const double seconds = seconds_since(call.facts.begin);
   try {
     if (log_) write_line(call, status, bytes_out, seconds, written);
   } catch (...) {  // no memory
@@ -254,6 +259,7 @@ Operation::Exchange::Exchange(Operation& operation, CallPtr call, const std::str
 }
 
 Operation::Exchange::~Exchange() {
+  count();
   operation_.finish(*call_, status_, bytes_out_, written_);
 }
 
@@ -282,8 +288,13 @@ void Operation::Exchange::dress(Answer& answer) const {
   answer.headers.emplace_back("Access-Control-Expose-Headers", "X-Request-ID, Retry-After, traceparent");
 }
 
-void Operation::Exchange::done(const Answer& answer, std::size_t body_bytes, bool written) noexcept {
-  status_ = answer.status, bytes_out_ = body_bytes, written_ = written;
+void Operation::Exchange::answering(const Answer& answer, std::size_t body_bytes) noexcept {
+  status_ = answer.status, bytes_out_ = body_bytes;
+  count();
+}
+
+void Operation::Exchange::count() noexcept {
+  if (!std::exchange(counted_, true)) operation_.count(*call_, status_, bytes_out_);
 }
 
 }  // namespace tandem::server

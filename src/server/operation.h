@@ -29,7 +29,8 @@ class Operation {
   const std::shared_ptr<telemetry::Telemetry>& shared_telemetry() const noexcept { return telemetry_; }
   telemetry::GpuWatch& gpus() noexcept { return gpus_; }
 
-  /// One request, from its head on: counted when this is made, and answered or given up when it goes.
+  /// One request, from its head on: in flight when this is made, counted when it is answered or given up, in the log
+  /// once the answer is written.
   class Exchange {
    public:
     Exchange(Operation& operation, CallPtr call, const std::string& client);
@@ -41,15 +42,19 @@ class Operation {
     std::optional<Answer> admit();
     /// Adds the headers that every answer has: request id, trace, what a browser may do with it.
     void dress(Answer& answer) const;
-    /// The answer was written, or the client left before its end.
-    void done(const Answer& answer, std::size_t body_bytes, bool written) noexcept;
+    /// Call before the answer is written: a client that has it finds itself in /stats and /metrics.
+    void answering(const Answer& answer, std::size_t body_bytes) noexcept;
+    /// The answer was written; without this the client left before its end.
+    void written() noexcept { written_ = true; }
 
    private:
+    void count() noexcept;
+
     Operation& operation_;
     const CallPtr call_;
     int status_ = 499;  ///< until there is an answer
     std::size_t bytes_out_ = 0;
-    bool written_ = false;
+    bool counted_ = false, written_ = false;
   };
 
   /// A line for people goes into the log as well.
@@ -60,6 +65,7 @@ class Operation {
  private:
   std::shared_ptr<const KeyRing> keys() const;
   std::optional<Answer> admit(Call& call);
+  void count(const Call& call, int status, std::size_t bytes_out) noexcept;
   void finish(const Call& call, int status, std::size_t bytes_out, bool written) noexcept;
   void write_line(const Call& call, int status, std::size_t bytes_out, double seconds, bool written);
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "base/clock.h"
+
 namespace tandem::telemetry {
 
 const char* to_string(Stage stage) noexcept {
@@ -34,7 +36,7 @@ Telemetry::Telemetry(std::vector<RouteName> routes)
 }
 
 double Telemetry::now() const noexcept {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - made_).count();
+  return seconds_since(made_);
 }
 
 void Telemetry::request_done(const Finished& finished) noexcept {

@@ -6,6 +6,7 @@
 #include <cctype>
 #include <cmath>
 
+#include "base/clock.h"
 #include "base/strings.h"
 #include "server/dialects/bodies.h"
 #include "server/read_input.h"
@@ -89,15 +90,11 @@ std::string milliseconds(double seconds) {
   return std::to_string(static_cast<long>(std::lround(seconds * 1000)));
 }
 
-double seconds_since(const TeiClock& clock) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - clock.begin).count();
-}
-
 }  // namespace
 
 void add_tei_headers(Answer& answer, const Vectors& vectors, const TeiClock& clock, std::size_t characters,
                      const EngineInfo& info) {
-  const std::string total = milliseconds(seconds_since(clock));
+  const std::string total = milliseconds(seconds_since(clock.begin));
   auto& to = answer.headers;
   to.emplace_back("x-compute-type", info.device.starts_with("cuda") ? "gpu+optimized" : "cpu+optimized");
   to.emplace_back("x-compute-time", total);
@@ -231,7 +228,7 @@ void post_tei_tokenize(Service& service, const CallPtr& call, const Reply& reply
     texts.emplace_back(body.inputs[i]);
   }
   answer.body += ']';
-  counted.prepare_seconds = seconds_since(clock);
+  counted.prepare_seconds = seconds_since(clock.begin);
   add_tei_headers(answer, counted, clock, characters_of(texts), service.info());
   reply(std::move(answer));
 }
