@@ -2,7 +2,6 @@
 import hashlib
 import json
 import subprocess
-import urllib.request
 
 import pytest
 
@@ -34,14 +33,23 @@ def drawn(browser):
     browser.wait("document.querySelectorAll('#operations-panel svg').length >= 5 && !document.getElementById('routes').matches(':empty')")
 
 
+TILES = "Object.fromEntries([...document.querySelectorAll('#tiles div')].map(tile => [...tile.children].map(e => e.textContent)))"
+
+
+def agree(browser):
+    """Waits until the tiles say what /stats says: the page itself asks for things while it opens, so both still move."""
+    browser.wait("fetch('/stats').then(answer => answer.json()).then(({ items }) => { const tiles = " + TILES + "; return "
+                 "tiles.Pictures === items.images.toLocaleString('en') && tiles.Texts === items.texts.toLocaleString('en'); })")
+    return {name: int(value.replace(",", "")) for name, value in browser.js(TILES).items() if name in ("Pictures", "Texts")}
+
+
 def test_operations_shows_what_stats_says(server):
     with opened(server, "/#operations") as browser:
         drawn(browser)
-        stats = json.load(urllib.request.urlopen(f"http://127.0.0.1:{server.port}/stats"))
-        tiles = dict(zip(*[browser.js(f"[...document.querySelectorAll('#tiles {tag}')].map(e => e.textContent)") for tag in ("dt", "dd")]))
+        shown = agree(browser)
+        assert shown["Pictures"] > 100 and shown["Texts"] > 100
+        tiles = browser.js(TILES)
         assert tiles["State"] == "ready" and tiles["Replicas"] == "1 of 1"
-        assert int(tiles["Pictures"].replace(",", "")) == stats["items"]["images"] > 100
-        assert int(tiles["Texts"].replace(",", "")) == stats["items"]["texts"] > 100
         assert browser.text("#routes tr th") == "POST /v1/embeddings"
         bars = browser.js("[...document.querySelectorAll('#batches rect')].filter(r => r.getAttribute('height') > 0).length")
         assert bars > 0
@@ -58,12 +66,10 @@ def test_operations_is_live(server):
     with opened(server, "/#operations") as browser:
         drawn(browser)
         before = int(browser.js("past.requests.length"))
-        texts_before = json.load(urllib.request.urlopen(f"http://127.0.0.1:{server.port}/stats"))["items"]["texts"]
+        texts_before = agree(browser)["Texts"]
         server.embed([f"another text {i}" for i in range(7)])
-        # What a request did is counted once its answer is written: the client may ask for the figures before that.
-        browser.wait("fetch('/stats').then(answer => answer.json()).then(stats => "
-                     f"stats.items.texts >= {texts_before + 7} && "
-                     "document.getElementById('tiles').textContent.includes(`Texts${stats.items.texts.toLocaleString('en')}`))")
+        browser.wait(f"fetch('/stats').then(answer => answer.json()).then(stats => stats.items.texts >= {texts_before + 7})")
+        assert agree(browser)["Texts"] >= texts_before + 7
         browser.wait(f"past.requests.length >= {before + 2}")
         assert browser.js("document.querySelectorAll('#throughput path.line').length") == 2
         # Unseen, it asks for nothing.
