@@ -8,6 +8,13 @@ namespace {
 /// Beyond this a pass more or less makes no difference, and the table is large.
 constexpr std::size_t kMost = 1024;
 
+double usual_spread(const std::vector<PassTime>& times) {
+  std::vector<double> all;
+  for (const PassTime& t : times) all.push_back(t.spread);
+  std::nth_element(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2), all.end());
+  return all[all.size() / 2];
+}
+
 }  // namespace
 
 double estimate(const std::vector<PassTime>& times, std::size_t items) {
@@ -28,6 +35,7 @@ BatchPlan::BatchPlan(const std::vector<PassTime>& times, std::size_t most) : mos
   if (times.empty() || most == 0 || most > kMost) return;
   std::vector<double> alone(most + 1);  // seconds of one pass
   for (std::size_t n = 1; n <= most; ++n) alone[n] = estimate(times, n);
+  const double worth = std::max(kWorth, 2 * usual_spread(times));
   // Up to two full passes ahead; what lies beyond them is as much work either way.
   const std::size_t ahead = 2 * most;
   std::vector<double> best(ahead + 1, 0);
@@ -39,7 +47,7 @@ BatchPlan::BatchPlan(const std::vector<PassTime>& times, std::size_t most) : mos
     const double plain = best[n];
     for (std::size_t pass = first_[n] - 1; pass > 0; --pass) {
       const double seconds = alone[pass] + best[n - pass];
-      if (seconds < best[n] && seconds < plain * (1 - kWorth)) first_[n] = pass, best[n] = seconds;
+      if (seconds < best[n] && seconds < plain * (1 - worth)) first_[n] = pass, best[n] = seconds;
     }
   }
 }

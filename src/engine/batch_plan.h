@@ -10,6 +10,7 @@ namespace tandem::engine {
 struct PassTime {
   std::size_t items = 0;
   double seconds = 0;
+  double spread = 0;  ///< by how much of that a second look differed
 };
 
 /// Seconds for a pass of `items`, by the two measured sizes around it; beyond the largest, what an item costs where it
@@ -29,7 +30,8 @@ class BatchPlan {
   /// largest of the passes planned.
   std::size_t next(std::size_t waiting) const;
 
-  /// A cut has to be faster by this part, since times are only measured.
+  /// A cut has to be faster by this part, since times are only measured; and by twice their usual spread where that is
+  /// more: on a machine that others use too, the cut would be made for what they did.
   static constexpr double kWorth = 0.03;
 
  private:

@@ -1,6 +1,7 @@
 // The half of the Scheduler that makes batches.
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include "engine/scheduler.h"
 
@@ -18,6 +19,7 @@ std::vector<Item> Scheduler::next_batch(const Taker& taker, const Fitting& fitti
     Gone gone;
     {
       std::unique_lock lock(mutex_);
+      if (std::exchange(computing_, false)) start_pumps();
       if (const auto now = Clock::now(); now - swept_ > kSweep) collect_gone(now, gone);
       ReadyQueue* queue = claim(taker);
       if (wait && gone.empty()) {
@@ -109,7 +111,9 @@ std::vector<Item> Scheduler::take(const Taker& taker, ReadyQueue& queue, const F
     count = std::max<std::size_t>(count_fitting(), 1);
   }
   if (wait && count == found.size() && count < taker.full[k]) {
-    hold = held_until(taker, image, count, oldest);
+    hold = image && limits_.take_turns && pumps_ > 0 && level(found.front()->second.item) > 0
+               ? now + kSweep
+               : held_until(taker, image, count, oldest);
     if (hold > now) return {};
   }
   std::vector<Item> batch;
@@ -122,6 +126,7 @@ std::vector<Item> Scheduler::take(const Taker& taker, ReadyQueue& queue, const F
   }
   prepared_ -= count;
   images_last_ = image;
+  computing_ = limits_.take_turns;
   return batch;
 }
 

@@ -109,6 +109,7 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
   for (int i = 0; i < workers->size(); ++i) {
     limits.prepare_ahead += 2 * static_cast<std::size_t>(workers->replica(i).max_batch());
   }
+  limits.take_turns = workers->size() == 1 && workers->replica(0).lane(0).backend().stream() == nullptr;
   scheduler =
       std::make_unique<engine::Scheduler>(*preparer, shared.decode, limits, options.caches, options.observer.get());
   describe(given);

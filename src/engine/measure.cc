@@ -57,10 +57,17 @@ std::vector<PassTime> measure_passes(Lane& lane, std::size_t most, double second
     times.insert(at, {n, took});
   }
   // Not at once: what disturbs lasts longer than a pass, and would make one size look worse than its neighbours.
+  std::vector<std::vector<double>> tries;
+  for (const PassTime& time : times) tries.push_back({time.seconds});
   for (int i = 1; i < kTries; ++i) {
-    for (PassTime& time : times) {
+    for (std::size_t k = 0; k < times.size(); ++k) {
+      PassTime& time = times[k];
       if (seconds_since(begin) + time.seconds > seconds) continue;
-      time.seconds = std::min(time.seconds, pass(lane, time.items, noise, side));
+      std::vector<double>& all = tries[k];
+      all.push_back(pass(lane, time.items, noise, side));
+      std::sort(all.begin(), all.end());
+      time.seconds = all[0];
+      time.spread = all[1] / all[0] - 1;
     }
   }
   return times;

@@ -127,7 +127,7 @@ void Scheduler::dismiss(Taker& taker) {
 
 void Scheduler::start_pumps() {
   const std::size_t raw = raw_items();
-  while (!stopped_ && pumps_ < pool_.size() && static_cast<std::size_t>(pumps_) < raw &&
+  while (may_prepare() && pumps_ < pool_.size() && static_cast<std::size_t>(pumps_) < raw &&
          prepared_ + static_cast<std::size_t>(pumps_) < limits_.prepare_ahead) {
     pool_.post([this] { pump(); });  // which waits for the lock that is held here
     ++pumps_;                        // not before: stop() would wait for one that could not be posted
@@ -136,7 +136,7 @@ void Scheduler::start_pumps() {
 
 void Scheduler::pump() {
   std::unique_lock lock(mutex_);
-  while (!stopped_ && prepared_ < limits_.prepare_ahead) {
+  while (may_prepare()) {
     RawQueue* queue = nullptr;
     for (auto& level : raw_) {
       for (auto& one : level) {  // long texts first: they are few, and cheaper than any picture
@@ -160,7 +160,12 @@ void Scheduler::pump() {
     }
     notify(image);
   }
-  if (--pumps_ == 0) quiet_.notify_all();
+  if (--pumps_ > 0) return;
+  quiet_.notify_all();
+  if (limits_.take_turns) {  // whoever takes waits for this
+    ++changes_;
+    notify(true);
+  }
 }
 
 bool Scheduler::admit(Item& item) {

@@ -24,6 +24,10 @@ struct SchedulerLimits {
   std::size_t max_items = 4096;            ///< accepted and not answered
   std::size_t prepare_ahead = 64;          ///< prepared, and not yet taken
   std::chrono::microseconds max_delay{0};  ///< as EngineOptions::max_delay
+  /// One thread takes, and what it starts computes on the cores that prepare: pictures are prepared while no batch is
+  /// computed, and a batch of them is taken when none is being prepared. Threads that share an operation wait for the
+  /// slowest of them, so one core that is lent to a decoder holds up all.
+  bool take_turns = false;
 };
 
 class Scheduler {
@@ -105,6 +109,7 @@ class Scheduler {
   bool queue(std::vector<Item>& ready, std::vector<Item>& raw);
   void push_ready(Item item);
   void start_pumps();
+  bool may_prepare() const { return !stopped_ && !computing_ && prepared_ < limits_.prepare_ahead; }
   void pump();
   /// Prepares one item; false if it was answered with an error instead, or waits for an equal one.
   bool prepare(Item& item);
@@ -147,6 +152,7 @@ class Scheduler {
   std::size_t items_ = 0;            // accepted, not answered
   std::size_t prepared_ = 0;         // being prepared, or ready
   int pumps_ = 0;
+  bool computing_ = false;    // where both take turns: a batch was taken, and the next was not asked for yet
   bool images_last_ = false;  // the kind that was taken last
   std::uint64_t sequence_ = 0;
   std::atomic<std::uint64_t> changes_{0};  // of what a thread in next_batch() waits for

@@ -39,6 +39,9 @@ TEST(BatchPlan, WhatWaitsIsDoneSoonest) {
   // Differences as small as what was measured is uncertain are none.
   const BatchPlan same({{1, 1}, {16, 15.9}, {32, 32}}, 32);
   EXPECT_EQ(cut(same, 32), (Sizes{32}));
+  // Nor are those smaller than what one time differed from the next.
+  EXPECT_EQ(cut(BatchPlan({{1, 1, .2}, {16, 8, .1}, {32, 19, .1}}, 32), 32), (Sizes{32}));
+  EXPECT_EQ(cut(BatchPlan({{1, 1, .2}, {16, 8, .1}, {32, 24, .1}}, 32), 32), (Sizes{16, 16}));
 }
 
 TEST(BatchPlan, WithoutMeasurementsEverythingAtOnce) {
