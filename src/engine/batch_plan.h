@@ -18,7 +18,8 @@ struct PassTime {
 double estimate(const std::vector<PassTime>& times, std::size_t items);
 
 /// How what waits is cut into passes: so that it is all done soonest. 33 pictures run as 33, or as 32 and 1 where that
-/// is faster, as on a device that computes in tiles.
+/// is faster, as on a device that computes in tiles. Whoever comes while a pass is computed waits for its end: one that
+/// takes kLong is large enough, as long as an item of it costs no more than kSlack above the least.
 class BatchPlan {
  public:
   /// Everything at once.
@@ -33,6 +34,8 @@ class BatchPlan {
   /// A cut has to be faster by this part, since times are only measured; and by twice their usual spread where that is
   /// more: on a machine that others use too, the cut would be made for what they did.
   static constexpr double kWorth = 0.03;
+  static constexpr double kLong = 0.4;  ///< seconds; reading a model's weights is little beside that
+  static constexpr double kSlack = 0.02;
 
  private:
   std::size_t most_ = 0;

@@ -23,31 +23,43 @@ using Sizes = std::vector<std::size_t>;
 
 TEST(BatchPlan, WhatWaitsIsDoneSoonest) {
   // A device that computes in tiles of 32: one more costs as much as 16.
-  const BatchPlan tiles({{1, 2}, {32, 10}, {33, 17}, {64, 18}}, 64);
+  const BatchPlan tiles({{1, .002}, {32, .01}, {33, .017}, {64, .018}}, 64);
   EXPECT_EQ(cut(tiles, 33), (Sizes{32, 1}));
   EXPECT_EQ(cut(tiles, 32), (Sizes{32}));
   EXPECT_EQ(cut(tiles, 64), (Sizes{64}));
   EXPECT_EQ(cut(tiles, 60), (Sizes{60}));
   EXPECT_EQ(cut(tiles, 10), (Sizes{10}));
   // The step is small: 33 at once.
-  const BatchPlan smooth({{1, 2}, {32, 10}, {33, 10.3}, {64, 20}}, 64);
+  const BatchPlan smooth({{1, .002}, {32, .01}, {33, .0103}, {64, .02}}, 64);
   EXPECT_EQ(cut(smooth, 33), (Sizes{33}));
   // Items are fastest by 16: activations beyond that leave the cache.
-  const BatchPlan cache({{1, 1}, {16, 8}, {32, 24}}, 32);
+  const BatchPlan cache({{1, .001}, {16, .008}, {32, .024}}, 32);
   EXPECT_EQ(cut(cache, 32), (Sizes{16, 16}));
   EXPECT_EQ(cut(cache, 100).front(), 16U);
   // Differences as small as what was measured is uncertain are none.
-  const BatchPlan same({{1, 1}, {16, 15.9}, {32, 32}}, 32);
+  const BatchPlan same({{1, .001}, {16, .0159}, {32, .032}}, 32);
   EXPECT_EQ(cut(same, 32), (Sizes{32}));
   // Nor are those smaller than what one time differed from the next.
-  EXPECT_EQ(cut(BatchPlan({{1, 1, .2}, {16, 8, .1}, {32, 19, .1}}, 32), 32), (Sizes{32}));
-  EXPECT_EQ(cut(BatchPlan({{1, 1, .2}, {16, 8, .1}, {32, 24, .1}}, 32), 32), (Sizes{16, 16}));
+  EXPECT_EQ(cut(BatchPlan({{1, .001, .2}, {16, .008, .1}, {32, .019, .1}}, 32), 32), (Sizes{32}));
+  EXPECT_EQ(cut(BatchPlan({{1, .001, .2}, {16, .008, .1}, {32, .024, .1}}, 32), 32), (Sizes{16, 16}));
+}
+
+TEST(BatchPlan, LongPassesAreNoLargerThanPays) {
+  // An item takes 41 ms from 8 on: ten of them are long enough, and whoever comes next waits for no more.
+  const BatchPlan slow({{1, .06}, {4, .18}, {8, .33}, {16, .655}, {32, 1.3}}, 32);
+  EXPECT_EQ(cut(slow, 24), (Sizes{10, 10, 4}));
+  EXPECT_EQ(cut(slow, 100).front(), 10U);
+  // There was no time to measure large passes of a large model: one item is as long.
+  EXPECT_EQ(cut(BatchPlan({{1, 1.5}, {2, 2.99}}, 32), 3), (Sizes{1, 1, 1}));
+  // Where nobody notices a few milliseconds, and where an item costs less and less, they are as large as they can be.
+  EXPECT_EQ(cut(BatchPlan({{1, .001}, {8, .004}, {16, .008}, {32, .016}}, 32), 32), (Sizes{32}));
+  EXPECT_EQ(cut(BatchPlan({{1, .06}, {8, .33}, {16, .6}, {32, 1}}, 32), 32), (Sizes{32}));
 }
 
 TEST(BatchPlan, WithoutMeasurementsEverythingAtOnce) {
   EXPECT_EQ(BatchPlan().next(7), 7U);
   EXPECT_EQ(BatchPlan({}, 4).next(7), 4U);
-  EXPECT_EQ(BatchPlan({{1, 1}}, 4).next(7), 4U);
+  EXPECT_EQ(BatchPlan({{1, .001}}, 4).next(7), 4U);
   EXPECT_EQ(BatchPlan({{1, 1}}, 1'000'000).next(7), 7U);
 }
 
@@ -60,8 +72,8 @@ TEST(BatchPlan, TimesBetweenAndBeyondThoseMeasured) {
 }
 
 TEST(BatchPlan, ASizeThatNobodyTriedIsNotCut) {
-  // A slow device: there was time for passes of up to 4, and something disturbed those of 4.
-  const BatchPlan plan({{1, 1}, {2, 1.6}, {4, 4}}, 32);
+  // There was time for passes of up to 4, and something disturbed those of 4.
+  const BatchPlan plan({{1, .001}, {2, .0016}, {4, .004}}, 32);
   EXPECT_EQ(cut(plan, 32), (Sizes{32}));
   EXPECT_EQ(cut(plan, 31), (Sizes{31}));
   EXPECT_EQ(cut(plan, 4), (Sizes{2, 2}));
