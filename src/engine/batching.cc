@@ -16,7 +16,8 @@ constexpr std::chrono::milliseconds kSweep{50};
 std::vector<Item> Scheduler::next_batch(const Taker& taker, const Fitting& fitting, bool wait) {
   std::vector<Item> batch;
   for (bool over = false; !over && batch.empty();) {
-    Gone gone;
+    Leaving leaving(*this);
+    Gone& gone = leaving.gone;
     {
       std::unique_lock lock(mutex_);
       if (std::exchange(computing_, false)) start_pumps();
@@ -41,14 +42,11 @@ std::vector<Item> Scheduler::next_batch(const Taker& taker, const Fitting& fitti
           work_of(taker).wait_until(lock, hold, [&] { return stopped_ || taker.gone || changes_ != seen; });
         }
       }
-      items_ -= gone.size();
       if (!gone.empty() || !batch.empty()) start_pumps();
       for (const bool image : {true, false}) {
         if (waiting_[kind(image)] > 0 && has_ready(image)) notify(image);
       }
     }
-    if (!gone.empty()) room_.notify_all();
-    tell(gone);
   }
   return batch;
 }

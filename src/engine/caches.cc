@@ -11,10 +11,21 @@ constexpr std::uint8_t kPriorityBit = 4;
 constexpr std::size_t kEntryBytes = 256;
 
 /// Makes the item the first follower's.
-void take_over(Item& item, std::vector<Claim>& followers) {
+void take_over(Item& item, std::vector<Claim>& followers) noexcept {
   Claim& next = followers.front();
   item.job = std::move(next.job), item.index = next.index, item.prepared.truncated = next.truncated;
   followers.erase(followers.begin());
+}
+
+/// Room for so many more without a further allocation; false: there is no memory.
+bool make_room(Gone& gone, std::size_t more) noexcept {
+  if (gone.capacity() - gone.size() >= more) return true;
+  try {
+    gone.reserve(std::max(2 * gone.size(), gone.size() + more));
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
 }
 
 }  // namespace
@@ -137,35 +148,40 @@ void Caches::keep_pixels(Item& item) {
   if (!item.flight || options_.pictures == 0) return;
   Prepared& prepared = item.prepared;
   if (prepared.device_pixels != nullptr || prepared.shared_pixels) return;  // the caller's memory, which is not kept
-  const auto own = std::make_shared<const std::vector<std::uint8_t>>(std::move(prepared.owned_pixels));
-  prepared.shared_pixels = std::shared_ptr<const std::uint8_t>(own, own->data());
-  const std::lock_guard lock(mutex_);
-  pixels_.put(item.flight->key.input, Pixels{prepared.shared_pixels, prepared.given}, 1, own->size() + kEntryBytes);
+  try {
+    const auto own = std::make_shared<const std::vector<std::uint8_t>>(std::move(prepared.owned_pixels));
+    prepared.shared_pixels = std::shared_ptr<const std::uint8_t>(own, own->data());
+    const std::lock_guard lock(mutex_);
+    pixels_.put(item.flight->key.input, Pixels{prepared.shared_pixels, prepared.given}, 1, own->size() + kEntryBytes);
+  } catch (const std::bad_alloc&) {  // the item has its pixels all the same
+  }
 }
 
-std::vector<Claim> Caches::settle(Item& item, const Embedding& answer) {
+std::span<Claim> Caches::settle(Item& item, const Embedding& answer) noexcept {
   if (!item.flight) return {};
+  Flight& flight = *item.flight;
   Values values;
-  if (!answer.error && !answer.values.empty() && vectors(item.image).bound() > 0) {
-    values = std::make_shared<const Known>(Known{answer.values, answer.width, answer.height});
-  }
-  std::vector<Claim> followers;
-  const std::lock_guard lock(mutex_);
-  const auto flight = std::exchange(item.flight, nullptr);
-  // In one step: whoever asks finds the flight or its result.
-  if (flight->joinable) flights_.erase(flight->key);
-  followers.swap(flight->followers);
   try {
-    if (values) {
-      const std::size_t bytes = values->values.size() * sizeof(float) + kEntryBytes;
-      vectors(item.image).put(vector_key(flight->key), std::move(values), item.image ? bytes : 1, bytes);
+    if (!answer.error && !answer.values.empty() && vectors(item.image).bound() > 0) {
+      values = std::make_shared<const Known>(Known{answer.values, answer.width, answer.height});
     }
   } catch (const std::bad_alloc&) {  // not remembered, but those who wait are answered
   }
-  return followers;
+  const std::lock_guard lock(mutex_);
+  // In one step: whoever asks finds the flight or its result.
+  if (flight.joinable) flights_.erase(flight.key);
+  flight.joinable = false;
+  try {
+    if (values) {
+      const std::size_t bytes = values->values.size() * sizeof(float) + kEntryBytes;
+      vectors(item.image).put(vector_key(flight.key), std::move(values), item.image ? bytes : 1, bytes);
+    }
+  } catch (const std::bad_alloc&) {
+  }
+  return flight.followers;  // nobody finds the flight any more, so the list is the caller's
 }
 
-std::optional<Claim> Caches::pass_on(Item& item) {
+std::optional<Claim> Caches::pass_on(Item& item) noexcept {
   if (!item.flight) return std::nullopt;
   const std::lock_guard lock(mutex_);
   Flight& flight = *item.flight;
@@ -176,23 +192,27 @@ std::optional<Claim> Caches::pass_on(Item& item) {
   return was;
 }
 
-bool Caches::drop_gone(Item& item, Clock::time_point now, Gone& gone) {
-  auto reason = item.job->abandoned(now);
-  if (!item.flight && !reason) return true;
-  const auto leave = [&] { gone.emplace_back(Claim{std::move(item.job), item.index, false}, std::move(*reason)); };
+bool Caches::drop_gone(Item& item, Clock::time_point now, Gone& gone) noexcept {
+  const auto reason = item.job->abandoned(now);
   if (!item.flight) {
-    leave();
+    if (!reason) return true;
+    if (!make_room(gone, 1)) return true;
+    gone.emplace_back(Claim{std::move(item.job), item.index, false}, *reason);
     return false;
   }
   const std::lock_guard lock(mutex_);
   auto& followers = item.flight->followers;
+  const auto left = [&](const Claim& claim) { return claim.job->abandoned(now).has_value(); };
+  if (!reason && std::none_of(followers.begin(), followers.end(), left)) return true;
+  if (!make_room(gone, followers.size() + 1)) return true;
+  // Asked once each: a flag may be set meanwhile.
   std::erase_if(followers, [&](Claim& claim) {
-    auto theirs = claim.job->abandoned(now);
-    if (theirs) gone.emplace_back(std::move(claim), std::move(*theirs));
+    const auto theirs = claim.job->abandoned(now);
+    if (theirs) gone.emplace_back(std::move(claim), *theirs);
     return theirs.has_value();
   });
   if (!reason) return true;
-  leave();
+  gone.emplace_back(Claim{std::move(item.job), item.index, false}, *reason);
   if (followers.empty()) {
     if (item.flight->joinable) flights_.erase(item.flight->key);
     item.flight = nullptr;

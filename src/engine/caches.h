@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -22,8 +23,8 @@ struct Claim {
   bool truncated = false;
 };
 
-/// Everybody who has gone, and what they are told.
-using Gone = std::vector<std::pair<Claim, ItemError>>;
+/// Everybody who has gone, and why (see Job::abandoned()).
+using Gone = std::vector<std::pair<Claim, Code>>;
 
 /// An item under way whose vector others may want as well.
 struct Flight {
@@ -35,10 +36,11 @@ struct Flight {
   Key key;
   bool joinable = false;         ///< found by equal inputs
   bool tried = false;            ///< failed once already for no fault of the input
-  std::vector<Claim> followers;  ///< guarded by the caches' mutex
+  std::vector<Claim> followers;  ///< guarded by the caches' mutex until it has landed: settle() was called
 };
 
-/// Thread-safe. It answers nobody itself: whoever calls does, without holding a lock.
+/// Thread-safe. It answers nobody itself: whoever calls does, without holding a lock. Nobody who joined a flight may be
+/// lost for want of memory: an admitted item goes through settle() or drop_gone(), which need none.
 class Caches {
  public:
   explicit Caches(const CacheOptions& options);
@@ -49,25 +51,26 @@ class Caches {
   static CacheOptions within(CacheOptions options, std::size_t dim, std::size_t side, std::size_t most);
 
   /// An item that nobody has seen yet (a text after it was prepared): its vector, where that is known; nothing where it
-  /// has to be computed, or where it will be answered with an equal item: then its job is null.
+  /// has to be computed, or where it will be answered with an equal item: then its job is null. What it throws leaves
+  /// the item as it was.
   std::optional<Embedding> admit(Item& item);
 
   /// Gives an admitted picture its fitted pixels; false: they are not there.
   bool find_pixels(Item& item);
-  /// Remembers them, and shares them with the item.
+  /// Remembers them, where there is memory, and shares them with the item.
   void keep_pixels(Item& item);
 
-  /// An item has its answer, which is remembered unless it is an error: those who want it too. They are told of no
-  /// other answer, so tell them this one.
-  std::vector<Claim> settle(Item& item, const Embedding& answer);
+  /// An item has its answer, which is remembered unless it is an error or memory is short: those who want it too. They
+  /// stay in its flight, and are told of no other answer, so tell them this one.
+  std::span<Claim> settle(Item& item, const Embedding& answer) noexcept;
 
   /// After a failure that was not the input's fault: makes the item a follower's, to be tried once more, and returns
   /// whose it was. Nothing: nobody follows, or it was tried already.
-  std::optional<Claim> pass_on(Item& item);
+  std::optional<Claim> pass_on(Item& item) noexcept;
 
   /// Takes out those whose request was withdrawn or has passed its deadline; the item goes to the next who wants it.
-  /// False: nobody does, and its job is null.
-  bool drop_gone(Item& item, Clock::time_point now, Gone& gone);
+  /// False: nobody does, and its job is null. Where there is no memory for the list, they stay until the next look.
+  bool drop_gone(Item& item, Clock::time_point now, Gone& gone) noexcept;
 
   CacheStats stats() const;
   void clear();

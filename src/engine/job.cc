@@ -1,5 +1,7 @@
 #include "engine/job.h"
 
+#include <new>
+
 namespace tandem::engine {
 
 Job::Job(Request request, OnDone on_done)
@@ -8,13 +10,9 @@ Job::Job(Request request, OnDone on_done)
   response_.texts.resize(request_.texts.size());
 }
 
-std::optional<ItemError> Job::abandoned(Clock::time_point now) const {
-  if (request_.cancel && request_.cancel->load(std::memory_order_relaxed)) {
-    return ItemError{Code::cancelled, "the request was withdrawn before it was computed"};
-  }
-  if (request_.deadline && now >= *request_.deadline) {
-    return ItemError{Code::deadline_exceeded, "the request's deadline passed before it was computed"};
-  }
+std::optional<Code> Job::abandoned(Clock::time_point now) const noexcept {
+  if (request_.cancel && request_.cancel->load(std::memory_order_relaxed)) return Code::cancelled;
+  if (request_.deadline && now >= *request_.deadline) return Code::deadline_exceeded;
   return std::nullopt;
 }
 
@@ -35,12 +33,12 @@ void Job::prepared(double seconds) {
   response_.prepare_seconds += seconds;
 }
 
-void Job::finish(bool image, std::size_t index, Embedding embedding) {
+void Job::finish(bool image, std::size_t index, Embedding embedding) noexcept {
   (image ? response_.images : response_.texts)[index] = std::move(embedding);  // one writer for each item
   count_down();
 }
 
-void Job::finish_failed(ItemError error) {
+void Job::finish_failed(ItemError error) noexcept {
   {
     const std::lock_guard lock(mutex_);
     if (!failure_) failure_ = std::move(error);
@@ -48,23 +46,64 @@ void Job::finish_failed(ItemError error) {
   count_down();
 }
 
-void Job::count_down() {
+void Job::count_down() noexcept {
   {
     const std::lock_guard lock(mutex_);
     if (--remaining_ > 0) return;
   }
   if (!on_done_) return;
-  if (failure_) {
-    on_done_(std::move(*failure_));
-  } else {
-    on_done_(std::move(response_));
+  try {
+    if (failure_) {
+      on_done_(std::move(*failure_));
+    } else {
+      on_done_(std::move(response_));
+    }
+  } catch (...) {  // it was told that it must not; whoever waits behind it is not to pay
   }
 }
 
-ItemError to_item_error(const std::exception& error) {
-  if (const auto* ours = dynamic_cast<const Error*>(&error)) return {ours->code(), ours->what()};
-  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return {Code::out_of_memory, "host memory is exhausted"};
-  return {Code::internal, error.what()};
+namespace {
+
+/// Short enough to need no memory itself.
+constexpr const char* kNoMemory = "out of memory";
+
+/// What `make` returns, or that there was no memory for it.
+template <class Make>
+ItemError made(Make make) noexcept {
+  try {
+    return make();
+  } catch (const std::bad_alloc&) {
+    return {Code::out_of_memory, kNoMemory};
+  }
+}
+
+}  // namespace
+
+ItemError to_item_error(const std::exception& error) noexcept {
+  return made([&]() -> ItemError {
+    if (const auto* ours = dynamic_cast<const Error*>(&error)) return {ours->code(), ours->what()};
+    if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) {
+      return {Code::out_of_memory, "host memory is exhausted: send less at once, or try again shortly"};
+    }
+    return {Code::internal, error.what()};
+  });
+}
+
+ItemError copy_of(const ItemError& error) noexcept {
+  return made([&] { return error; });
+}
+
+Embedding failed_with(const ItemError& error) noexcept {
+  Embedding out;
+  out.error = copy_of(error);
+  return out;
+}
+
+ItemError error_of_abandoned(Code why) noexcept {
+  return made([&]() -> ItemError {
+    if (why == Code::cancelled) return {why, "the request was withdrawn before it was computed"};
+    return {why, "the request's deadline passed before it was computed"};
+  });
 }
 
 }  // namespace tandem::engine

@@ -25,20 +25,21 @@ class Job {
   Clock::time_point accepted() const noexcept { return accepted_; }
   std::size_t items() const noexcept { return request_.images.size() + request_.texts.size(); }
 
-  /// Why the request must not be worked on any more: withdrawn, or its deadline passed.
-  std::optional<ItemError> abandoned(Clock::time_point now) const;
+  /// Why the request must not be worked on any more: cancelled, or deadline_exceeded.
+  std::optional<Code> abandoned(Clock::time_point now) const noexcept;
 
   void started(Clock::time_point now);
   void computed(double seconds);
   void prepared(double seconds);
 
-  /// Records one item's vector or error. The call that finishes the last item delivers the answer.
-  void finish(bool image, std::size_t index, Embedding embedding);
+  /// Records one item's vector or error. The call that finishes the last item delivers the answer; what the callback
+  /// throws is its own affair: others may wait for theirs.
+  void finish(bool image, std::size_t index, Embedding embedding) noexcept;
   /// Records that the whole request fails, and counts one item as finished.
-  void finish_failed(ItemError error);
+  void finish_failed(ItemError error) noexcept;
 
  private:
-  void count_down();
+  void count_down() noexcept;
 
   Request request_;
   OnDone on_done_;
@@ -58,7 +59,8 @@ struct Turn {
   friend auto operator<=>(const Turn&, const Turn&) = default;
 };
 
-/// One input of a job, and its prepared form once there is one.
+/// One input of a job, and its prepared form once there is one. Without a job it is nobody's: it was answered, moved,
+/// or follows an equal one.
 struct Item {
   std::shared_ptr<Job> job;
   bool image = false;
@@ -66,11 +68,17 @@ struct Item {
   Prepared prepared;
   double prepare_seconds = 0;
   Turn turn = {};
+  bool ready = false;                   ///< prepared
   std::shared_ptr<Flight> flight = {};  ///< where its vector goes besides; null: nowhere
   Priority priority() const noexcept { return job->request().priority; }
   const EmbedOptions& options() const noexcept { return job->request().options; }
 };
 
-ItemError to_item_error(const std::exception& error);
+// Errors for those who wait, made where memory may be short: where their words find none, they are "out of memory".
+ItemError to_item_error(const std::exception& error) noexcept;
+ItemError copy_of(const ItemError& error) noexcept;
+Embedding failed_with(const ItemError& error) noexcept;
+/// What abandoned() said, in words.
+ItemError error_of_abandoned(Code why) noexcept;
 
 }  // namespace tandem::engine

@@ -7,6 +7,18 @@
 #include "base/strings.h"
 
 namespace tandem::engine {
+namespace {
+
+std::span<Item> one(Item& item) noexcept {
+  return {&item, 1};
+}
+
+/// Of an item that was settled.
+std::span<Claim> followers_of(Item& item) noexcept {
+  return item.flight ? std::span<Claim>(item.flight->followers) : std::span<Claim>();
+}
+
+}  // namespace
 
 Scheduler::Scheduler(const Preparer& preparer, ThreadPool& pool, const SchedulerLimits& limits,
                      const CacheOptions& caches, Observer* observer)
@@ -22,8 +34,12 @@ void Scheduler::submit(Request request, OnDone on_done, bool wait) {
     throw Error(Code::too_large, cat("a request of ", count, " items is larger than the queue of ", limits_.max_items,
                                      ": split it, or raise max_queue"));
   }
-  // Before the items are counted: what fails here must not take room for ever.
+  // Before the items are counted: what fails here must not take room for ever, and what comes after may not fail.
   auto job = std::make_shared<Job>(std::move(request), std::move(on_done));
+  std::vector<Item> items;
+  items.reserve(count);
+  for (std::size_t i = 0; i < job->request().images.size(); ++i) items.push_back({job, true, i, {}});
+  for (std::size_t i = 0; i < job->request().texts.size(); ++i) items.push_back({job, false, i, {}});
   {
     std::unique_lock lock(mutex_);
     if (wait) room_.wait(lock, [&] { return stopped_ || items_ + count <= limits_.max_items; });
@@ -34,65 +50,62 @@ void Scheduler::submit(Request request, OnDone on_done, bool wait) {
     }
     items_ += count;
   }
-  std::vector<Item> ready, raw;
-  const Request& r = job->request();
-  for (std::size_t i = 0; i < r.images.size(); ++i) {
-    Item item{job, true, i, {}};
-    if (!admit(item)) continue;
-    if (!preparer_.is_cheap(r.images[i])) {
-      raw.push_back(std::move(item));
-    } else if (prepare(item)) {
-      ready.push_back(std::move(item));
-    }
-  }
-  for (std::size_t i = 0; i < r.texts.size(); ++i) {
-    Item item{job, false, i, {}};
-    if (!Preparer::is_cheap(r.texts[i])) {
-      raw.push_back(std::move(item));
-    } else if (prepare(item)) {
-      ready.push_back(std::move(item));
-    }
-  }
-  if (ready.empty() && raw.empty()) return;
-  if (!queue(ready, raw)) {
-    fail(ready, stop_error_);
-    fail(raw, stop_error_);
-  }
+  for (Item& item : items) take_in(item);
+  if (const auto why = queue(items)) fail(items, *why);
 }
 
-bool Scheduler::queue(std::vector<Item>& ready, std::vector<Item>& raw) {
+void Scheduler::take_in(Item& item) noexcept {
+  const Request& request = item.job->request();
+  if (!item.image) {
+    if (Preparer::is_cheap(request.texts[item.index])) item.ready = prepare(item);
+    return;
+  }
+  const bool cheap = preparer_.is_cheap(request.images[item.index]);
+  try {
+    if (!admit(item)) return;
+  } catch (const std::exception& error) {
+    return fail(one(item), to_item_error(error));
+  }
+  if (cheap) item.ready = prepare(item);
+}
+
+std::optional<ItemError> Scheduler::queue(std::span<Item> items) noexcept {
+  if (std::none_of(items.begin(), items.end(), [](const Item& item) { return item.job != nullptr; })) return {};
+  std::optional<ItemError> why;
   ByKind<bool> any{};
   {
     const std::lock_guard lock(mutex_);
-    if (stopped_) return false;
+    if (stopped_) return copy_of(stop_error_);
     ByKind<std::size_t> seen{};
-    const auto place = [&](Item& item) {
-      const std::size_t round = seen[kind(item.image)]++ / kQuantum;
-      item.turn = {rounds_[level(item)][kind(item.image)] + 1 + round, sequence_++};
-    };
-    for (Item& item : ready) {
-      place(item);
-      any[kind(item.image)] = true;
-      ++prepared_;
-      push_ready(std::move(item));
-    }
-    for (Item& item : raw) {
-      place(item);
-      ++coming_[kind(item.image)];
-      raw_[level(item)][kind(item.image)].emplace(item.turn, std::move(item));
+    try {
+      for (Item& item : items) {
+        if (item.job == nullptr) continue;
+        const std::size_t k = kind(item.image), l = level(item);
+        item.turn = {rounds_[l][k] + 1 + seen[k]++ / kQuantum, sequence_++};
+        if (item.ready) {
+          push_ready(item);
+          ++prepared_;
+          any[k] = true;
+        } else {
+          Item& place = raw_[l][k][item.turn];  // the last that may throw
+          place = std::move(item);
+          ++coming_[k];
+        }
+      }
+    } catch (const std::exception& error) {
+      why = to_item_error(error);
     }
     start_pumps();
   }
   for (const bool image : {true, false}) {
     if (any[kind(image)]) notify(image);
   }
-  return true;
+  return why;
 }
 
-void Scheduler::push_ready(Item item) {
-  auto& queue = ready_[level(item)][kind(item.image)];
-  const Turn turn = item.turn;
-  queue.emplace(turn, Ready{std::move(item), Clock::now()});
+void Scheduler::push_ready(Item& item) {
+  Ready& place = ready_[level(item)][kind(item.image)][item.turn];  // the last that may throw
+  place.item = std::move(item), place.since = Clock::now();
   ++changes_;
 }
 
@@ -125,22 +138,25 @@ void Scheduler::dismiss(Taker& taker) {
   work_of(taker).notify_all();
 }
 
-void Scheduler::start_pumps() {
+void Scheduler::start_pumps() noexcept {
   const std::size_t raw = raw_items();
-  while (may_prepare() && pumps_ < pool_.size() && static_cast<std::size_t>(pumps_) < raw &&
-         prepared_ + static_cast<std::size_t>(pumps_) < limits_.prepare_ahead) {
-    pool_.post([this] { pump(); });  // which waits for the lock that is held here
-    ++pumps_;                        // not before: stop() would wait for one that could not be posted
+  try {
+    while (may_prepare() && pumps_ < pool_.size() && static_cast<std::size_t>(pumps_) < raw &&
+           prepared_ + static_cast<std::size_t>(pumps_) < limits_.prepare_ahead) {
+      pool_.post([this] { pump(); });  // which waits for the lock that is held here
+      ++pumps_;                        // not before: stop() would wait for one that could not be posted
+    }
+  } catch (const std::bad_alloc&) {
   }
 }
 
-void Scheduler::pump() {
+void Scheduler::pump() noexcept {
   std::unique_lock lock(mutex_);
   while (may_prepare()) {
     RawQueue* queue = nullptr;
     for (auto& level : raw_) {
-      for (auto& one : level) {  // long texts first: they are few, and cheaper than any picture
-        if (queue == nullptr && !one.empty()) queue = &one;
+      for (auto& kind : level) {  // long texts first: they are few, and cheaper than any picture
+        if (queue == nullptr && !kind.empty()) queue = &kind;
       }
     }
     if (queue == nullptr) break;
@@ -149,16 +165,26 @@ void Scheduler::pump() {
     const bool image = item.image;
     ++prepared_;
     lock.unlock();
-    const bool good = prepare(item);
+    bool good = prepare(item);
     lock.lock();
     --coming_[kind(image)];
-    if (good) {
-      push_ready(std::move(item));
-    } else {
+    std::optional<ItemError> why;
+    try {
+      if (good) push_ready(item);
+    } catch (const std::exception& error) {
+      good = false;
+      why = to_item_error(error);
+    }
+    if (!good) {
       --prepared_;
       ++changes_;  // who waited for it to be ready need not any more
     }
     notify(image);
+    if (why) {
+      lock.unlock();
+      fail(one(item), *why);
+      lock.lock();
+    }
   }
   if (--pumps_ > 0) return;
   quiet_.notify_all();
@@ -169,29 +195,16 @@ void Scheduler::pump() {
 }
 
 bool Scheduler::admit(Item& item) {
-  std::vector<Item> own(1);
   auto known = caches_.admit(item);
-  if (known) {
-    own[0] = std::move(item);
-    std::vector<Embedding> answers;
-    answers.push_back(std::move(*known));
-    finish(own, std::move(answers));
-    return false;
-  }
+  if (known) finish(one(item), std::span(&*known, 1));
   return item.job != nullptr;
 }
 
-bool Scheduler::prepare(Item& item) {
+bool Scheduler::prepare(Item& item) noexcept {
   const auto begin = Clock::now();
-  Gone gone;
-  if (!caches_.drop_gone(item, begin, gone)) {
-    answered(gone.size());
-    tell(gone);
-    return false;
-  }
-  if (!gone.empty()) {
-    answered(gone.size());
-    tell(gone);
+  {
+    Leaving leaving(*this);
+    if (!caches_.drop_gone(item, begin, leaving.gone)) return false;
   }
   const std::shared_ptr<Job> job = item.job;
   const Request& request = job->request();
@@ -205,86 +218,101 @@ bool Scheduler::prepare(Item& item) {
       item.prepared = preparer_.prepare(request.images[item.index]);
       caches_.keep_pixels(item);
     }
+    item.prepare_seconds = seconds_since(begin);
+    job->prepared(item.prepare_seconds);
+    if (observer_ != nullptr) {
+      const double fit = item.prepared.fit_seconds;
+      observer_->prepared(item.image, item.prepare_seconds - fit, fit);
+    }
   } catch (const std::exception& error) {
-    std::vector<Item> own(1);
-    own[0] = std::move(item);
-    fail(own, to_item_error(error));
+    fail(one(item), to_item_error(error));
     return false;
-  }
-  item.prepare_seconds = seconds_since(begin);
-  job->prepared(item.prepare_seconds);
-  if (observer_ != nullptr) {
-    const double fit = item.prepared.fit_seconds;
-    observer_->prepared(item.image, item.prepare_seconds - fit, fit);
   }
   return true;
 }
 
-void Scheduler::finish(std::vector<Item>& batch, std::vector<Embedding> answers) {
-  struct Other {
-    Claim claim;
-    std::size_t of;
-  };
-  std::vector<Other> others;
-  for (std::size_t i = 0; i < batch.size(); ++i) {
-    for (Claim& claim : caches_.settle(batch[i], answers[i])) others.push_back({std::move(claim), i});
-  }
-  answered(batch.size() + others.size());
-  for (Other& other : others) {
-    Embedding same = answers[other.of];
-    same.truncated = other.claim.truncated;
-    other.claim.job->finish(batch[other.of].image, other.claim.index, std::move(same));
-  }
-  for (std::size_t i = 0; i < batch.size(); ++i) {
-    batch[i].job->finish(batch[i].image, batch[i].index, std::move(answers[i]));
-  }
+void Scheduler::finish(std::vector<Item>& batch, std::vector<Embedding> answers) noexcept {
+  finish(std::span<Item>(batch), answers);
   batch.clear();
 }
 
-void Scheduler::fail(std::vector<Item>& batch, const ItemError& why) {
-  Embedding failed;
-  failed.error = why;
-  std::vector<Item> none, again;
-  std::vector<std::pair<Claim, bool>> told;
+void Scheduler::finish(std::span<Item> items, std::span<Embedding> answers) noexcept {
+  std::size_t count = items.size();
+  for (std::size_t i = 0; i < items.size(); ++i) count += caches_.settle(items[i], answers[i]).size();
+  answered(count);
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    Item& item = items[i];
+    for (Claim& claim : followers_of(item)) {
+      Embedding same;
+      try {
+        same = answers[i];
+      } catch (const std::exception& error) {
+        same = failed_with(to_item_error(error));
+      }
+      same.truncated = claim.truncated;
+      claim.job->finish(item.image, claim.index, std::move(same));
+    }
+  }
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    items[i].job->finish(items[i].image, items[i].index, std::move(answers[i]));
+    items[i] = {};
+  }
+}
+
+void Scheduler::finish_failed(std::span<Item> items, const ItemError& why) noexcept {
+  const Embedding failed = failed_with(why);
+  std::size_t count = 0;
+  for (Item& item : items) {
+    if (item.job != nullptr) count += 1 + caches_.settle(item, failed).size();
+  }
+  answered(count);
+  for (Item& item : items) {
+    if (item.job == nullptr) continue;
+    for (Claim& claim : followers_of(item)) claim.job->finish(item.image, claim.index, failed_with(why));
+    item.job->finish(item.image, item.index, failed_with(why));
+    item = {};
+  }
+}
+
+void Scheduler::fail(std::vector<Item>& batch, const ItemError& why) noexcept {
+  fail(std::span<Item>(batch), why);
+  batch.clear();
+}
+
+void Scheduler::fail(std::span<Item> items, const ItemError& why) noexcept {
+  std::vector<Item> again;
   if (!is_the_inputs(why.code)) {
-    for (Item& item : batch) {
-      const bool image = item.image;
-      auto was = caches_.pass_on(item);
-      if (!was) continue;
-      told.emplace_back(std::move(*was), image);
-      item.prepared = {};
-      again.push_back(std::move(item));
+    try {
+      again.reserve(items.size());
+    } catch (const std::bad_alloc&) {  // then the error is everybody's
     }
-    std::erase_if(batch, [](const Item& item) { return item.job == nullptr; });
-  }
-  if (!told.empty()) {
-    answered(told.size());
-    for (auto& [claim, image] : told) claim.job->finish(image, claim.index, failed);
-    if (!queue(none, again)) {
-      Embedding stopped;
-      stopped.error = stop_error_;
-      finish(again, std::vector<Embedding>(again.size(), stopped));
+    for (Item& item : items) {
+      if (item.job == nullptr || again.size() == again.capacity()) continue;
+      if (auto was = caches_.pass_on(item)) {
+        answered(1);
+        was->job->finish(item.image, was->index, failed_with(why));
+        item.prepared = {}, item.ready = false;
+        again.push_back(std::move(item));
+      }
     }
   }
-  const std::size_t count = batch.size();
-  finish(batch, std::vector<Embedding>(count, failed));
+  if (const auto why_not = queue(again)) finish_failed(again, *why_not);
+  finish_failed(items, why);
 }
 
-void Scheduler::drop_abandoned(std::vector<Item>& batch) {
-  Gone gone;
+void Scheduler::drop_abandoned(std::vector<Item>& batch) noexcept {
+  Leaving leaving(*this);
   const auto now = Clock::now();
-  std::erase_if(batch, [&](Item& item) { return !caches_.drop_gone(item, now, gone); });
+  std::erase_if(batch, [&](Item& item) { return !caches_.drop_gone(item, now, leaving.gone); });
+}
+
+Scheduler::Leaving::~Leaving() {
   if (gone.empty()) return;
-  answered(gone.size());
-  tell(gone);
+  from.answered(gone.size());
+  for (auto& [claim, why] : gone) claim.job->finish_failed(error_of_abandoned(why));
 }
 
-void Scheduler::tell(Gone& gone) {
-  for (auto& [claim, reason] : gone) claim.job->finish_failed(std::move(reason));
-  gone.clear();
-}
-
-void Scheduler::answered(std::size_t items) {
+void Scheduler::answered(std::size_t items) noexcept {
   {
     const std::lock_guard lock(mutex_);
     items_ -= items;
@@ -292,7 +320,7 @@ void Scheduler::answered(std::size_t items) {
   room_.notify_all();
 }
 
-void Scheduler::collect_gone(Clock::time_point now, Gone& gone) {
+void Scheduler::collect_gone(Clock::time_point now, Gone& gone) noexcept {
   const auto clean = [&](auto& queue, auto item_of) {
     const std::size_t before = queue.size();
     for (auto at = queue.begin(); at != queue.end();) {
@@ -309,51 +337,41 @@ void Scheduler::collect_gone(Clock::time_point now, Gone& gone) {
   swept_ = now;
 }
 
-void Scheduler::drop_abandoned() {
-  Gone gone;
-  {
-    const std::lock_guard lock(mutex_);
-    collect_gone(Clock::now(), gone);
-    start_pumps();
-  }
-  answered(gone.size());
-  tell(gone);
+void Scheduler::drop_abandoned() noexcept {
+  Leaving leaving(*this);
+  const std::lock_guard lock(mutex_);
+  collect_gone(Clock::now(), leaving.gone);
+  start_pumps();
 }
 
-void Scheduler::stop(const ItemError& error) {
-  std::vector<Item> left;
+void Scheduler::stop(const ItemError& error) noexcept {
+  ByLevel<RawQueue> raw;
+  ByLevel<ReadyQueue> ready;
   {
     std::unique_lock lock(mutex_);
-    if (!stopped_) stop_error_ = error;
+    if (!stopped_) stop_error_ = copy_of(error);
     stopped_ = true;
     ++changes_;
     for (auto& work : work_) work.notify_all();
     room_.notify_all();
     quiet_.wait(lock, [this] { return pumps_ == 0; });
-    for (auto& level : raw_) {
-      for (auto& queue : level) {
-        for (auto& [turn, item] : queue) left.push_back(std::move(item));
-        queue.clear();
-      }
-    }
-    for (auto& level : ready_) {
-      for (auto& queue : level) {
-        for (auto& [turn, r] : queue) left.push_back(std::move(r.item));
-        queue.clear();
-      }
-    }
+    raw.swap(raw_), ready.swap(ready_);
     coming_ = {};
     prepared_ = 0;
   }
-  Embedding none;
-  none.error = error;
-  Gone gone;
-  for (Item& item : left) {
-    for (Claim& claim : caches_.settle(item, none)) gone.emplace_back(std::move(claim), error);
-    gone.emplace_back(Claim{std::move(item.job), item.index}, error);
+  const Embedding none = failed_with(error);
+  const auto end = [&](Item& item) {
+    const std::span<Claim> followers = caches_.settle(item, none);
+    answered(1 + followers.size());
+    for (Claim& claim : followers) claim.job->finish_failed(copy_of(error));
+    item.job->finish_failed(copy_of(error));
+  };
+  for (std::size_t level = 0; level < 2; ++level) {
+    for (std::size_t k = 0; k < 2; ++k) {
+      for (auto& [turn, item] : raw[level][k]) end(item);
+      for (auto& [turn, waiting] : ready[level][k]) end(waiting.item);
+    }
   }
-  answered(gone.size());
-  tell(gone);
 }
 
 std::size_t Scheduler::size() const {

@@ -38,7 +38,8 @@ class Scheduler {
   /// stop() must have returned.
   ~Scheduler() = default;
 
-  /// Takes a request in. Full: waits when `wait`, else throws overloaded. After stop(): throws unavailable.
+  /// Takes a request in. Full: waits when `wait`, else throws overloaded. After stop(): throws unavailable. What is
+  /// thrown is thrown before an item is taken; each that was taken is answered, also where memory ends.
   void submit(Request request, OnDone on_done, bool wait);
 
   /// Whoever takes work: of which kinds, and whether no more (see dismiss()).
@@ -71,17 +72,18 @@ class Scheduler {
   void dismiss(Taker& taker);
 
   /// Answers a batch that was taken, and whoever waits for the same. As many answers as items.
-  void finish(std::vector<Item>& batch, std::vector<Embedding> answers);
+  void finish(std::vector<Item>& batch, std::vector<Embedding> answers) noexcept;
   /// The same for a batch that failed; where that was not an input's fault, others that want it try once more.
-  void fail(std::vector<Item>& batch, const ItemError& why);
+  /// Items without a job are passed over: they are somebody else's by now.
+  void fail(std::vector<Item>& batch, const ItemError& why) noexcept;
   /// Takes out of a batch whom nobody waits for any more, and answers them.
-  void drop_abandoned(std::vector<Item>& batch);
+  void drop_abandoned(std::vector<Item>& batch) noexcept;
 
   /// Answers those whose request was withdrawn or whose deadline has passed, for when nobody takes.
-  void drop_abandoned();
+  void drop_abandoned() noexcept;
 
   /// Answers everything that waits with `error`, refuses what comes, and returns when nothing is being prepared.
-  void stop(const ItemError& error);
+  void stop(const ItemError& error) noexcept;
 
   std::size_t size() const;
   Caches& caches() noexcept { return caches_; }
@@ -91,8 +93,17 @@ class Scheduler {
 
  private:
   struct Ready {
-    Item item;
-    Clock::time_point since;
+    Item item = {};
+    Clock::time_point since = {};
+  };
+  /// Those who have gone, told when this goes, whichever way: without the lock.
+  struct Leaving {
+    explicit Leaving(Scheduler& scheduler) : from(scheduler) {}
+    ~Leaving();
+    Leaving(const Leaving&) = delete;
+    Leaving& operator=(const Leaving&) = delete;
+    Scheduler& from;
+    Gone gone;
   };
   template <class T>
   using ByKind = std::array<T, 2>;  // texts, images
@@ -105,16 +116,26 @@ class Scheduler {
   static std::size_t kind(bool image) { return image ? 1 : 0; }
   std::size_t raw_items() const;
   bool has_ready(bool image) const { return !ready_[0][kind(image)].empty() || !ready_[1][kind(image)].empty(); }
-  /// Into the queues, with places in turn; wakes who works on them. False after stop().
-  bool queue(std::vector<Item>& ready, std::vector<Item>& raw);
-  void push_ready(Item item);
-  void start_pumps();
+  /// Answers one of a request's items or makes it ready to be queued; it then has its job.
+  void take_in(Item& item) noexcept;
+  /// Into the queues, with places in turn; wakes who works on them. Where that ends before all have their place, the
+  /// others still have their jobs, and the reason is returned: stop(), or no memory.
+  std::optional<ItemError> queue(std::span<Item> items) noexcept;
+  /// Takes the item, or throws and leaves it.
+  void push_ready(Item& item);
+  /// Where there is no memory to start one, whoever comes next does, or drop_abandoned().
+  void start_pumps() noexcept;
   bool may_prepare() const { return !stopped_ && !computing_ && prepared_ < limits_.prepare_ahead; }
-  void pump();
+  void pump() noexcept;
   /// Prepares one item; false if it was answered with an error instead, or waits for an equal one.
-  bool prepare(Item& item);
-  /// The vector of an item that is known already is its answer; false: it was answered or follows an equal one.
+  bool prepare(Item& item) noexcept;
+  /// The vector of an item that is known already is its answer; false: it was answered or follows an equal one. What is
+  /// thrown leaves the item as it was.
   bool admit(Item& item);
+  void finish(std::span<Item> items, std::span<Embedding> answers) noexcept;
+  /// One error for all, and for those who follow them.
+  void finish_failed(std::span<Item> items, const ItemError& why) noexcept;
+  void fail(std::span<Item> items, const ItemError& why) noexcept;
   /// The queue to take from: the level, and its kind whose turn it is.
   ReadyQueue* claim(const Taker& taker);
   std::vector<Item> take(const Taker& taker, ReadyQueue& queue, const Fitting& fitting, bool wait, Gone& gone,
@@ -122,12 +143,10 @@ class Scheduler {
   /// Until when it is worth to wait for more items than these; the past: not at all.
   Clock::time_point held_until(const Taker& taker, bool image, std::size_t items, Clock::time_point oldest) const;
   /// Everybody in the queues who has gone.
-  void collect_gone(Clock::time_point now, Gone& gone);
-  /// Tells those who have gone; their places have been given back.
-  static void tell(Gone& gone);
+  void collect_gone(Clock::time_point now, Gone& gone) noexcept;
   /// Counts items as answered, which makes room for others. Their jobs are told afterwards: who has an answer may come
   /// back at once.
-  void answered(std::size_t items);
+  void answered(std::size_t items) noexcept;
   /// Returns when something came, or after taker.awake; gives the lock away meanwhile.
   void stay_awake(const Taker& taker, std::unique_lock<std::mutex>& lock);
   /// Wakes one thread that waits for work of this kind.

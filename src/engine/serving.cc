@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <deque>
 #include <exception>
+#include <iterator>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -17,6 +18,8 @@ using Batch = std::vector<Item>;
 
 /// A caller that has its answer and asks at once again is back within this.
 constexpr std::chrono::microseconds kAwake{80};
+/// Before a list for a batch is asked for again, where there was no memory for one.
+constexpr std::chrono::milliseconds kMemoryPause{10};
 
 class LaneServer {
  public:
@@ -31,11 +34,14 @@ class LaneServer {
         on_lost_(on_lost) {}
 
   std::optional<ItemError> run() {
-    try {
-      while (!lost_ && step()) {
+    for (bool more = true; more && !lost_;) {
+      try {
+        more = step();
+      } catch (const std::bad_alloc&) {  // no list for a batch: what waits has kept its place
+        std::this_thread::sleep_for(kMemoryPause);
+      } catch (const std::exception& error) {  // nobody may wait for ever
+        lose(to_item_error(error));
       }
-    } catch (const std::exception& error) {  // no memory for the lists of a batch, say: nobody may wait for ever
-      lose(to_item_error(error));
     }
     for (auto* left : {&begun_, &again_}) {
       for (Batch& batch : *left) scheduler_.fail(batch, *lost_);
@@ -46,8 +52,11 @@ class LaneServer {
 
  private:
   /// Nobody may hear of a failed pass before the replica counts as lost: a server would call its model sick.
-  void lose(ItemError why) {
-    on_lost_(why);
+  void lose(ItemError why) noexcept {
+    try {
+      on_lost_(why);
+    } catch (const std::exception&) {  // no memory to say it
+    }
     lost_ = std::move(why);
   }
 
@@ -90,22 +99,28 @@ class LaneServer {
     if (batch.empty()) return;
     const bool image = batch.front().image;
     const auto now = Clock::now();
+    const bool idle = begun_.empty();
+    try {
+      begun_.emplace_back();  // before it is begun: who has begun must finish
+    } catch (const std::bad_alloc& error) {
+      return recover(std::move(batch), to_item_error(error));
+    }
     try {
       if (!(image ? lane_.model().vision.has_value() : lane_.model().text.has_value())) {
         throw Error(Code::unsupported, cat("the ", image ? "vision" : "text", " tower was not loaded"));
       }
-      if (begun_.empty()) began_ = Clock::now();
+      if (idle) began_ = Clock::now();
       lane_.begin(batch);
     } catch (const std::exception& error) {
+      begun_.pop_back();
       return recover(std::move(batch), to_item_error(error));
     }
-    if (observer_ != nullptr) {
-      for (const Item& item : batch) {
-        const double since = std::chrono::duration<double>(now - item.job->accepted()).count();
-        observer_->waited(image, std::max(0.0, since - item.prepare_seconds));
-      }
+    begun_.back() = std::move(batch);
+    if (observer_ == nullptr) return;
+    for (const Item& item : begun_.back()) {
+      const double since = std::chrono::duration<double>(now - item.job->accepted()).count();
+      observer_->waited(image, std::max(0.0, since - item.prepare_seconds));
     }
-    begun_.push_back(std::move(batch));
   }
 
   /// Finishes the oldest batch begun and answers it.
@@ -130,22 +145,31 @@ class LaneServer {
   }
 
   /// After a pass that failed: halves it where memory was short, else answers its items with the reason.
-  void recover(Batch batch, const ItemError& why) {
-    if (why.code == Code::out_of_memory && batch.size() > 1) {
-      const std::size_t most = lane_.shrink(batch.front().image, batch.size());
-      logger_.log(LogLevel::warning,
-                  cat("a pass of ", batch.size(), " ran out of memory, passes of ", most, " are tried: ", why.message));
-      std::deque<Batch> parts;
-      for (std::size_t i = 0; i < batch.size(); ++i) {
-        if (i % most == 0) parts.emplace_back();
-        parts.back().push_back(std::move(batch[i]));
-      }
-      again_.insert(again_.begin(), std::make_move_iterator(parts.begin()), std::make_move_iterator(parts.end()));
-      return;
+  void recover(Batch batch, const ItemError& why) noexcept {
+    try {
+      if (why.code == Code::out_of_memory && batch.size() > 1) return halve(batch, why);
+      logger_.log(LogLevel::error, cat("a batch of ", batch.size(), " failed: ", why.message));
+    } catch (const std::exception&) {  // no memory: those that were not put aside have their answer now
     }
-    logger_.log(LogLevel::error, cat("a batch of ", batch.size(), " failed: ", why.message));
-    if (why.code == Code::device_failure) lose(why);
+    if (why.code == Code::device_failure) lose(copy_of(why));
     scheduler_.fail(batch, why);
+  }
+
+  /// Puts the batch aside in parts that need less memory, or throws bad_alloc and leaves in it what was not put aside.
+  void halve(Batch& batch, const ItemError& why) {
+    const std::size_t most = lane_.shrink(batch.front().image, batch.size());
+    logger_.log(LogLevel::warning,
+                cat("a pass of ", batch.size(), " ran out of memory, passes of ", most, " are tried: ", why.message));
+    while (!batch.empty()) {  // from the end, so that the first part is the first again
+      const std::size_t count = (batch.size() - 1) % most + 1;
+      Batch part;
+      part.reserve(count);
+      again_.emplace_front();
+      const auto first = batch.end() - static_cast<std::ptrdiff_t>(count);
+      std::move(first, batch.end(), std::back_inserter(part));
+      again_.front() = std::move(part);
+      batch.erase(first, batch.end());
+    }
   }
 
   Lane& lane_;

@@ -178,13 +178,20 @@ void Service::hand_over(Request request, OnDone on_done, bool quick) {
                         const auto keep = on_done;
                         return keep(std::move(result));
                       }
-                      auto shared = std::make_shared<std::variant<Response, ItemError>>(std::move(result));
-                      common_.pool.post([this, at, on_done, shared] {
-                        // Noted before it is handed on: whoever waits for the answer may end the server next.
-                        const auto keep = on_done;
-                        note(*shared, at);
-                        keep(std::move(*shared));
-                      });
+                      std::shared_ptr<std::variant<Response, ItemError>> shared;
+                      try {
+                        shared = std::make_shared<std::variant<Response, ItemError>>(std::move(result));
+                        common_.pool.post([this, at, on_done, shared] {
+                          // Noted before it is handed on: whoever waits for the answer may end the server next.
+                          const auto keep = on_done;
+                          note(*shared, at);
+                          keep(std::move(*shared));
+                        });
+                      } catch (const std::bad_alloc&) {  // no room on the pool: here, then, since it must be answered
+                        if (shared) result = std::move(*shared);
+                        note(result, at);
+                        on_done(std::move(result));
+                      }
                     });
   } catch (...) {
     const std::lock_guard lock(mutex_);
