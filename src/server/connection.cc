@@ -33,6 +33,8 @@ constexpr std::size_t kSlowestBytesPerSecond = 16 << 10;
 constexpr std::size_t kPadding = 64;  // behind a body, for the JSON parser
 constexpr auto kLook = std::chrono::milliseconds(100);
 constexpr auto kGrace = std::chrono::seconds(5);  // for the engine to notice a deadline before the server answers
+constexpr auto kFirstKnock =
+    std::chrono::seconds(1);  // until the second letter is sent; twice as long for each further
 
 Clock::duration seconds(double value) {
   return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(value));
@@ -43,8 +45,9 @@ Clock::duration seconds(double value) {
 /// An answer on its way from whatever thread to the connection's strand.
 struct Connection::Pending {
   explicit Pending(const asio::any_io_executor& executor) : arrived(executor) {}
-  asio::steady_timer arrived;  ///< cancelled when the answer is there
+  asio::steady_timer arrived;  ///< cancelled when something is there
   std::optional<Answer> answer;
+  bool ended = false;  ///< the client sends no more: it has left, or closed its sending half alone
 };
 
 asio::awaitable<void> Connection::turn_away() {
@@ -137,7 +140,7 @@ asio::awaitable<bool> Connection::exchange(Buffer& buffer) {
   const std::string_view body =
       head_only || answer->status == 204 || answer->status == 304 ? std::string_view() : answer->bytes();
   around.answering(*answer, body.size());
-  const bool written = co_await write(head_of(*answer, keep), body);
+  const bool written = co_await write(head_of(*answer, keep).substr(std::exchange(ahead_, 0)), body);
   if (written) around.written();
   if ((unread || answer->close) && written) co_await linger(buffer);
   co_return keep&& written;
@@ -197,9 +200,22 @@ asio::awaitable<Answer> Connection::answer_of(CallPtr call) {
   bool on_time = true;
   if (!pending->answer) {
     watch(pending, call->cancel);
-    pending->arrived.expires_at(call->deadline + kGrace);
+    const auto last = call->deadline + kGrace;
+    auto knock = Clock::now();  // when the next letter is sent to a client that has ended
+    Clock::duration pause = kFirstKnock;
     error_code error;
-    co_await pending->arrived.async_wait(asio::redirect_error(asio::use_awaitable, error));
+    while (!pending->answer && Clock::now() < last) {
+      if (pending->ended && ahead_ < kBeginning.size() && Clock::now() >= knock) {
+        if (ahead_ == 0) watch_reset(pending, call->cancel);
+        if (!co_await write(std::string(kBeginning.substr(ahead_++, 1)), {})) *call->cancel = true;
+        stream_.expires_never();
+        knock = Clock::now() + pause;
+        pause *= 2;
+        continue;
+      }
+      pending->arrived.expires_at(pending->ended && ahead_ < kBeginning.size() ? std::min(last, knock) : last);
+      co_await pending->arrived.async_wait(asio::redirect_error(asio::use_awaitable, error));
+    }
     on_time = pending->answer.has_value();
     if (!on_time) {
       *call->cancel = true;
@@ -214,8 +230,10 @@ asio::awaitable<Answer> Connection::answer_of(CallPtr call) {
   co_return std::move(*pending->answer);
 }
 
-/// Withdraws the work when the client closes its side. What it would have been answered is written all the same:
-/// a client that only closed its sending half still reads it.
+/// Says when the client sends no more, and withdraws the work when it is seen to have left. One that closed its
+/// connection cannot be told from one that closed its sending half and reads on, until something is written to it: then
+/// the system of the former answers with a reset. So the answer's first letters, which are always the same, are sent
+/// ahead, one at a time, for as long as the answer takes.
 void Connection::watch(const std::shared_ptr<Pending>& pending, const CancelFlag& cancel) {
   const auto self = shared_from_this();
   stream_.socket().async_wait(tcp::socket::wait_read, [this, self, pending, cancel](error_code error) {
@@ -226,17 +244,40 @@ void Connection::watch(const std::shared_ptr<Pending>& pending, const CancelFlag
     if (count > 0 && stream_.is_tls()) return watch_tls(pending, cancel);
     if (count > 0) return;  // the next request waits there: this client is not gone
     if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return watch(pending, cancel);
-    *cancel = true;
+    if (count < 0) {
+      *cancel = true;
+      return;
+    }
+    pending->ended = true;
+    pending->arrived.cancel();
   });
+}
+
+/// Withdraws the work when the connection is reset.
+void Connection::watch_reset(const std::shared_ptr<Pending>& pending, const CancelFlag& cancel) {
+  stream_.socket().async_wait(tcp::socket::wait_error,
+                              [this, self = shared_from_this(), pending, cancel](error_code error) {
+                                if (error || pending->answer) return;
+                                if (state() != TCP_CLOSE) return watch_reset(pending, cancel);
+                                *cancel = true;
+                              });
+}
+
+/// Of TCP; -1 where it is not known.
+int Connection::state() {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  const int problem = ::getsockopt(stream_.socket().native_handle(), IPPROTO_TCP, TCP_INFO, &info, &size);
+  return problem == 0 ? info.tcpi_state : -1;
 }
 
 /// The same where something waits to be read: looks now and then whether the other side has closed the connection.
 void Connection::watch_tls(const std::shared_ptr<Pending>& pending, const CancelFlag& cancel) {
-  tcp_info info{};
-  socklen_t size = sizeof info;
-  if (::getsockopt(stream_.socket().native_handle(), IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
-      info.tcpi_state == TCP_CLOSE_WAIT) {
-    *cancel = true;
+  const int now = state();
+  if (now == TCP_CLOSE_WAIT || now == TCP_CLOSE) {
+    *cancel = now == TCP_CLOSE;
+    pending->ended = now == TCP_CLOSE_WAIT;
+    pending->arrived.cancel();
     return;
   }
   const auto timer = std::make_shared<asio::steady_timer>(stream_.get_executor(), kLook);

@@ -55,14 +55,17 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::asio::awaitable<bool> write(std::string head, std::string_view body);
   boost::asio::awaitable<void> linger(Buffer& buffer);
   void watch(const std::shared_ptr<Pending>& pending, const CancelFlag& cancel);
+  void watch_reset(const std::shared_ptr<Pending>& pending, const CancelFlag& cancel);
+  int state();
   void watch_tls(const std::shared_ptr<Pending>& pending, const CancelFlag& cancel);
   boost::asio::awaitable<void> talk_on(Buffer& buffer);
 
   Stream stream_;
   Shared& shared_;
   bool resting_ = false;
-  CancelFlag cancel_;   // of the request being answered
-  std::string client_;  // its address
+  std::size_t ahead_ = 0;  // letters of the answer that were sent before the rest was known
+  CancelFlag cancel_;      // of the request being answered
+  std::string client_;     // its address
 };
 
 }  // namespace tandem::server

@@ -60,7 +60,7 @@ std::string head_of(const Answer& answer, bool keep) {
   const std::string_view body = answer.bytes();
   std::string head;
   head.reserve(512);
-  head += cat("HTTP/1.1 ", answer.status, " ");
+  head += cat(kBeginning, answer.status, " ");
   if (answer.status == 499) {
     head += "Client Closed Request";
   } else {

@@ -5,6 +5,7 @@
 #include <boost/beast/http/string_body.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "server/message.h"
 
@@ -22,6 +23,9 @@ std::optional<Answer> refuse_head(const HttpRequest& request);
 
 /// The answer to a request that the parser refused.
 Answer answer_to_bad_request(const boost::system::error_code& error, std::size_t max_body);
+
+/// What every answer begins with.
+inline constexpr std::string_view kBeginning = "HTTP/1.1 ";
 
 /// Status line and headers, with the empty line behind them. keep: the connection takes another request.
 std::string head_of(const Answer& answer, bool keep);

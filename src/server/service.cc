@@ -22,8 +22,8 @@ constexpr std::size_t kQuickItems = 8;  // whose answer is written in less time 
 constexpr auto kStall = std::chrono::seconds(300);
 constexpr auto kProbe = std::chrono::seconds(2);
 
-/// What speaks against the model's health. A device that failed does not: the engine counts it as lost before anybody is
-/// answered, replaces it, and says in its own health how many work.
+/// What speaks against the model's health. A device that failed does not: the engine counts it as lost before anybody
+/// is answered, replaces it, and says in its own health how many work.
 bool is_engine_failure(Code code) {
   return code == Code::internal;
 }

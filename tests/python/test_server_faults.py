@@ -175,11 +175,10 @@ def test_slow_loris_clients_take_no_one_elses_turn():
 def test_half_closed_sockets_get_their_answer():
     body = json.dumps({"input": ["a text", GOOD]}).encode()
     with Served() as server:
-        # A closed sending half looks like a client that left, so work that has not begun may be withdrawn; said it is.
         for _ in range(20):
             answer = raw(server, post(body), half_close=True)
-            assert answer is not None and answer[:12] in (b"HTTP/1.1 200", b"HTTP/1.1 499"), answer
-            assert json.loads(answer.split(b"\r\n\r\n", 1)[1])
+            assert answer is not None and answer[:12] == b"HTTP/1.1 200", answer
+            assert len(json.loads(answer.split(b"\r\n\r\n", 1)[1])["data"]) == 2
         # Closed in the middle of a head and of a body: no answer is owed, none must hang.
         before = files_of(server)
         for cut in (10, 40, 100, len(post(body)) - 1):

@@ -341,13 +341,55 @@ TEST_F(ServerTest, TooManyConnectionsAreTurnedAway) {
   EXPECT_TRUE(eventually([&] { return Client(server->port()).get("/health").status == 200; }));
 }
 
-TEST_F(ServerTest, AHalfClosedClientStillGetsItsAnswer) {
+TEST_F(ServerTest, AHalfClosedClientGetsItsRealAnswer) {
   start_ready();
+  const std::string ask =
+      "POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(kText.size()) + "\r\n\r\n" + kText;
+  {
+    Client client(server->port());
+    client.send(ask);
+    client.finish_sending();
+    EXPECT_EQ(client.read().status, 200);
+  }
+  // The same where the end is seen while the work waits: the beginning of the answer comes, and the rest later.
+  control->hold = true;
   Client client(server->port());
-  client.send("POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(kText.size()) +
-              "\r\n\r\n" + kText);
+  client.send(ask);
   client.finish_sending();
-  EXPECT_NE(client.read().status, 0);
+  ASSERT_TRUE(control->wait_until_held(1));
+  ASSERT_TRUE(client.fill());
+  ASSERT_TRUE(client.fill()) << "a second letter";
+  {
+    const std::lock_guard lock(control->mutex);
+    EXPECT_FALSE(control->held.front().first.cancel->load());
+  }
+  control->release();
+  const Got got = client.read();
+  EXPECT_EQ(got.status, 200);
+  EXPECT_EQ(got.head.substr(0, 9), "HTTP/1.1 ");
+  EXPECT_EQ(got.parsed()["data"].size(), 1u);
+  EXPECT_FALSE(client.fill());
+  EXPECT_TRUE(client.ended());
+  EXPECT_EQ(control->cancelled, 0);
+}
+
+TEST_F(ServerTest, AHalfClosedClientThatLeavesLaterWithdrawsItsWork) {
+  start_ready();
+  control->hold = true;
+  {
+    Client client(server->port());
+    client.send("POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(kText.size()) +
+                "\r\n\r\n" + kText);
+    client.finish_sending();
+    ASSERT_TRUE(control->wait_until_held(1));
+    ASSERT_TRUE(client.fill());
+  }
+  EXPECT_TRUE(eventually([&] {
+    const std::lock_guard lock(control->mutex);
+    return control->held.front().first.cancel->load();
+  }));
+  control->release();
+  EXPECT_EQ(control->cancelled, 1);
 }
 
 TEST_F(ServerTest, WrongAddressesAndTakenPortsAreErrors) {
