@@ -125,45 +125,35 @@ void hand_over(Service& service, const CallPtr& call, const Reply& reply, std::v
 /// A request some of whose pictures are being fetched.
 struct Fetching {
   std::vector<Input> inputs;
+  std::vector<std::size_t> places;  ///< among the inputs, of the URLs
   std::atomic<std::size_t> left{0};
   std::function<void(std::vector<Input>)> then;
 };
 
-Input kept(Fetched fetched, const CallPtr& call, const std::string& name) {
+Input named(Fetched fetched, const std::string& name) {
   if (auto* error = std::get_if<ItemError>(&fetched)) return ItemError{error->code, cat(name, ": ", error->message)};
-  EncodedImage& picture = std::get<EncodedImage>(fetched);
-  try {
-    call->memory.add(picture.bytes->size(), "the pictures");
-  } catch (const Error& error) {
-    return ItemError{error.code(), cat(name, ": ", error.what())};
-  }
-  return std::move(picture);
+  return std::move(std::get<EncodedImage>(fetched));
 }
 
 /// Puts pictures in the place of URLs, then calls `then` on a thread of the fetcher's.
 void fetch_all(Fetcher& fetcher, const CallPtr& call, std::vector<Input> inputs, const NameOf& name,
                std::function<void(std::vector<Input>)> then) {
   const auto work = std::make_shared<Fetching>();
-  std::vector<std::pair<std::size_t, std::string>> urls;
+  Wanted wanted{{}, Service::deadline_of(*call), call->cancel, {call, &call->memory}, call->facts.request_id};
   for (std::size_t i = 0; i < inputs.size(); ++i) {
-    if (auto* url = std::get_if<ImageUrl>(&inputs[i])) urls.emplace_back(i, std::move(url->url));
+    auto* url = std::get_if<ImageUrl>(&inputs[i]);
+    if (url == nullptr) continue;
+    work->places.push_back(i);
+    wanted.urls.push_back(std::move(url->url));
   }
   work->inputs = std::move(inputs);
   work->then = std::move(then);
-  work->left = urls.size();
-  const auto arrived = [work, call](std::size_t index, const std::string& called, Fetched fetched) {
-    work->inputs[index] = kept(std::move(fetched), call, called);
+  work->left = wanted.urls.size();
+  fetcher.fetch(std::move(wanted), [work, name](std::size_t index, Fetched fetched) {
+    const std::size_t place = work->places[index];
+    work->inputs[place] = named(std::move(fetched), name(place));
     if (--work->left == 0) work->then(std::move(work->inputs));
-  };
-  for (auto& [index, url] : urls) {
-    const std::string called = name(index);
-    try {
-      fetcher.fetch(std::move(url), Service::deadline_of(*call), call->cancel,
-                    [arrived, index = index, called](Fetched fetched) { arrived(index, called, std::move(fetched)); });
-    } catch (const Error& error) {
-      arrived(index, called, ItemError{error.code(), error.what()});
-    }
-  }
+  });
 }
 
 }  // namespace

@@ -80,7 +80,11 @@ Common::Common(const ServerOptions& options)
 
 Service::Service(const ServerOptions& options, EncoderFactory factory)
     : Service(options, std::move(factory), std::make_unique<Common>(options), nullptr, options.engine.model) {
-  if (options.allow_urls) fetcher_ = std::make_shared<Fetcher>();
+  if (options.allow_urls) {
+    FetchOptions fetch;
+    fetch.log = [this](const std::string& line) { announce(line); };
+    fetcher_ = std::make_shared<Fetcher>(std::move(fetch));
+  }
   for (const std::string& model : options.more_models) {
     others_.emplace_back(new Service(options, factory_, *this, model));  // its constructor is private
     models_.push_back(others_.back().get());
