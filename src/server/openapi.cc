@@ -30,6 +30,7 @@ constexpr const char* kComponents = R"({
   "Vector": {"type": "array", "items": {"type": "number"}},
   "Vectors": {"type": "array", "items": {"$ref": "#/components/schemas/Vector"}},
   "Model": {"type": "string", "enum": "$MODELS"},
+  "Timeout": {"type": "number", "exclusiveMinimum": 0, "maximum": 86400, "description": "Seconds from the end of the request's head after which the answer is of no use. What has not begun by then is not computed, and the request is answered 504."},
   "Usage": {"type": "object", "properties": {"prompt_tokens": {"type": "integer"}, "total_tokens": {"type": "integer"}}, "required": ["prompt_tokens", "total_tokens"]},
   "CacheCounts": {"type": "object", "properties": {"entries": {"type": "integer"}, "hits": {"type": "integer"}, "misses": {"type": "integer"}}, "required": ["entries", "hits", "misses"]},
   "ItemError": {"type": "object", "properties": {"code": {"type": "string"}, "message": {"type": "string"}}, "required": ["code", "message"]},
@@ -80,6 +81,24 @@ void add_priority(json& content) {
   };
   if (schema.contains("properties")) return add(schema);
   if (schema.contains("anyOf")) std::for_each(schema["anyOf"].begin(), schema["anyOf"].end(), add);
+}
+
+/// What every operation with inputs takes besides. The parameter is among the components, and no operation refers to
+/// it: a tool that fills in parameters by their schemas would ask for answers within a microsecond and take the 504
+/// that it wished for for a fault of the server.
+constexpr const char* kTimeout =
+    "Takes the header X-Timeout (#/components/parameters/Timeout); a JSON object may have the field `timeout` "
+    "(#/components/schemas/Timeout) instead, which counts where both are given.";
+
+json components() {
+  json out = {{"schemas", json::parse(kComponents)}};
+  const json& timeout = out["schemas"]["Timeout"];
+  out["parameters"]["Timeout"] = {{"name", "X-Timeout"},
+                                  {"in", "header"},
+                                  {"required", false},
+                                  {"description", timeout["description"]},
+                                  {"schema", {{"$ref", "#/components/schemas/Timeout"}}}};
+  return out;
 }
 
 /// "$WIDTH" and the like to what this server knows.
@@ -151,7 +170,7 @@ std::string openapi_json(const Service& service) {
          "seconds after which the answer is of no use and becomes 504; or the fields \"priority\" and "
          "\"timeout\" of a JSON body, which count where both are given."}}},
       {"servers", {{{"url", "/"}}}},
-      {"components", {{"schemas", json::parse(kComponents)}}}};
+      {"components", components()}};
   const bool keys = !service.options().operation.api_key_file.empty();
   if (keys) {
     document["components"]["securitySchemes"] = {
@@ -184,6 +203,7 @@ std::string openapi_json(const Service& service) {
     }
     if (operation.parameters) entry["parameters"] = json::parse(operation.parameters);
     if (route.method == "POST") entry["parameters"].push_back(priority);
+    if (route.method == "POST" && operation.body && operation.computes) entry["description"] = kTimeout;
   }
   fill_in(document, facts);
   return document.dump();

@@ -67,6 +67,29 @@ TEST_F(WishesTest, AWrongWishIsNamed) {
   EXPECT_EQ(client.post("/v1/embeddings", R"({"input":"x","timeout":null})").status, 200);
 }
 
+TEST_F(WishesTest, TheDescriptionSaysWhatIsTaken) {
+  start_ready();
+  Client client(server->port());
+  const json api = client.get("/openapi.json").parsed();
+  const json& parameter = api["components"]["parameters"]["Timeout"];
+  EXPECT_EQ(parameter["name"], "X-Timeout");
+  EXPECT_EQ(parameter["in"], "header");
+  const json& timeout = api["components"]["schemas"]["Timeout"];
+  const auto status = [&](const std::string& seconds) {
+    return client.post("/v1/embeddings", kText, "X-Timeout: " + seconds + "\r\n").status;
+  };
+  const int most = timeout["maximum"].get<int>();
+  EXPECT_EQ(status(std::to_string(most)), 200);
+  EXPECT_EQ(status(std::to_string(most + 1)), 400);
+  EXPECT_EQ(timeout["exclusiveMinimum"], 0);
+  EXPECT_EQ(status("0"), 400);
+  for (const char* path : {"/v1/embeddings", "/classify", "/rerank", "/embed", "/predict", "/infer", "/similarity"}) {
+    const std::string text = api["paths"][path]["post"]["description"];
+    EXPECT_NE(text.find("#/components/parameters/Timeout"), std::string::npos) << path;
+  }
+  EXPECT_FALSE(api["paths"]["/tokenize"]["post"].contains("description"));
+}
+
 TEST_F(WishesTest, EveryDialectTakesThem) {
   start_ready();
   const std::pair<const char*, std::string> asked[] = {
