@@ -194,6 +194,18 @@ def test_tls_serves_large_bodies_and_takes_new_certificates(tmp_path, certificat
         status, answer = ask("POST", "/v1/embeddings", body)
         assert status == 200 and len(json.loads(answer)["data"]) == 40
         assert "https://" in (tmp_path / "said").read_text()
+        # A client that closes its sending half beneath TLS has its answer all the same.
+        context = ssl.create_default_context(cafile=cert)
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1") as half:
+            half.settimeout(60)
+            half.sendall(f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+            with socket.socket(fileno=os.dup(half.fileno())) as beneath:
+                beneath.shutdown(socket.SHUT_WR)
+            got = b""
+            while part := half.recv(1 << 16):
+                got += part
+            head, answer = got.split(b"\r\n\r\n", 1)
+            assert head.startswith(b"HTTP/1.1 200 ") and len(json.loads(answer)["data"]) == 40
 
         plain = socket.create_connection(("127.0.0.1", port))
         plain.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
