@@ -14,8 +14,10 @@
 namespace tandem::image {
 namespace {
 
-/// More scans than any encoder writes; a progressive file may repeat scans of nothing to burn time.
-constexpr int kMaxScans = 500;
+/// A progressive file may repeat scans of nothing to burn time: a few hundred kilobytes, a quarter of a minute. More
+/// scans than kMaxScans are written by no encoder; more than kUsualScans only while the picture is small.
+constexpr int kMaxScans = 500, kUsualScans = 32;
+constexpr std::uint64_t kMaxScannedPixels = std::uint64_t{1} << 31;
 
 /// What cmyk2rgb of Pillow does to one ink: 255 - k scaled down by the ink's share, rounded.
 inline std::uint8_t ink_to_light(int ink, int paper) {
@@ -94,8 +96,11 @@ JpegReader::JpegReader(std::span<const std::byte> bytes, const DecodeOptions& op
   };
   s.info.src = &s.source;
   s.progress.progress_monitor = [](j_common_ptr info) {
-    if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number > kMaxScans) {
-      State::stop_with(info, Code::too_large, "has more than 500 scans: re-encode it");
+    const auto* const file = reinterpret_cast<j_decompress_ptr>(info);
+    const int scans = file->input_scan_number;
+    const std::uint64_t pixels = std::uint64_t{file->image_width} * file->image_height;
+    if (scans > kMaxScans || (scans > kUsualScans && static_cast<std::uint64_t>(scans) * pixels > kMaxScannedPixels)) {
+      State::stop_with(info, Code::too_large, "has more scans than its size allows: re-encode it");
     }
   };
   s.info.progress = &s.progress;

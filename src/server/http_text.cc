@@ -122,6 +122,18 @@ std::optional<Answer> refuse_head(const HttpRequest& request) {
       return answer;
     }
   }
+  // "5, 5" and the same number twice may be read as 5, but whoever stands in front may have read them otherwise.
+  const auto lengths = request.count(http::field::content_length);
+  const auto length = request[http::field::content_length];
+  if (lengths > 1 || std::any_of(length.begin(), length.end(), [](char c) { return c < '0' || c > '9'; })) {
+    Answer answer = error_answer(400, code_name(Code::bad_data), "Content-Length must be given once, as one number");
+    answer.close = true;
+    return answer;
+  }
+  const auto coding = request[http::field::content_encoding];
+  if (!coding.empty() && !beast::iequals(coding, "identity")) {
+    return error_answer(415, "unsupported", "bodies are not decompressed: send it without Content-Encoding");
+  }
   const auto expect = request[http::field::expect];
   if (!expect.empty() && !beast::iequals(expect, "100-continue")) {
     return error_answer(417, "unsupported", "the only expectation that is met is 100-continue");

@@ -67,7 +67,11 @@ std::vector<HostPixels> pixels_of_npy(const std::shared_ptr<const std::string>& 
   const std::string_view head = text.substr(8 + wide, length), pixels = text.substr(8 + wide + length);
 
   const std::string_view type = entry(head, "descr");
-  if (type.size() < 4 || type.size() > 5 || !type.substr(0, type.size() - 1).ends_with("u1")) {
+  // Of one byte each, so that no order of bytes matters.
+  const bool quoted = type.size() > 2 && (type.front() == '\'' || type.front() == '"') && type.back() == type.front();
+  std::string_view plain = quoted ? type.substr(1, type.size() - 2) : std::string_view();
+  if (!plain.empty() && std::string_view("|<>=").find(plain.front()) != std::string_view::npos) plain.remove_prefix(1);
+  if (plain != "u1") {
     throw Error(Code::unsupported, cat("npy body: its values are ", type.substr(0, 32),
                                        ", and only uint8 is read: send pixels.astype(numpy.uint8)"));
   }

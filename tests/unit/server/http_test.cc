@@ -112,6 +112,8 @@ TEST_F(ServerTest, ABodyIsNeverReadAsARequest) {
   refused("Transfer-Encoding: chunked\r\n", 400, "1.0");
   refused("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 400);
   refused("Content-Length: 5\r\nContent-Length: 6\r\n", 400);
+  refused("Content-Length: 5\r\nContent-Length: 5\r\n", 400);
+  refused("Content-Length: 5, 5\r\n", 400);
   Client client(server->port());
   client.send("POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n12\r\n" + kText +
               "\r\n0\r\n\r\n");
