@@ -63,7 +63,8 @@ struct SearchBody {
 
 /// All throw bad_data (not JSON), invalid_argument (a field is missing or wrong; a FieldError names it) or too_large
 /// (naming the limit). The text is best given with spare capacity behind it (see Call::body); it is copied otherwise.
-EmbeddingsBody parse_embeddings(const std::string& json, const BodyLimits& limits);
+/// zero_is_all: "dimensions": 0 is all of them, as infinity's clients say it.
+EmbeddingsBody parse_embeddings(const std::string& json, const BodyLimits& limits, bool zero_is_all = false);
 /// Every input is a picture: POST /embeddings_image.
 EmbeddingsBody parse_image_embeddings(const std::string& json, const BodyLimits& limits);
 ClassifyBody parse_classify(const std::string& json, const BodyLimits& limits);

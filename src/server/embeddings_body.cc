@@ -25,7 +25,8 @@ Strings strings_of(const Document& document) {
   wrong("modality", cat("\"modality\" must be \"text\" or \"image\", not \"", modality.substr(0, 32), "\""));
 }
 
-EmbeddingsBody parse(const std::string& json, std::optional<Strings> strings, const BodyLimits& limits) {
+EmbeddingsBody parse(const std::string& json, std::optional<Strings> strings, bool zero_is_all,
+                     const BodyLimits& limits) {
   EmbeddingsBody body;
   const Document document(json, limits);
   if (!strings) strings = strings_of(document);
@@ -39,10 +40,12 @@ EmbeddingsBody parse(const std::string& json, std::optional<Strings> strings, co
       body.model = string_of(value, "\"model\"", "model");
     } else if (key == "encoding_format") {
       body.base64 = base64_of(string_of(value, "\"encoding_format\"", "encoding_format"), "encoding_format");
-    } else if (key == "embedding_type") {  // Jina's name for it
+    } else if (key == "embedding_type") {  // Jina's name for it, which may be a list
+      List list;
+      if (!value.get(list) && list.size() == 1) value = *list.begin();
       body.base64 = base64_of(string_of(value, "\"embedding_type\"", "embedding_type"), "embedding_type");
     } else if (key == "dimensions") {
-      body.dimensions = static_cast<int>(integer_of(value, "dimensions", 1, 1 << 20));
+      body.dimensions = static_cast<int>(integer_of(value, "dimensions", zero_is_all ? 0 : 1, 1 << 20));
     } else if (key == "normalized") {
       body.normalize = bool_of(value, "normalized");
     } else if (key == "item_errors") {
@@ -102,12 +105,12 @@ void add_query(std::string_view query, EmbeddingsBody& body) {
 
 }  // namespace
 
-EmbeddingsBody parse_embeddings(const std::string& json, const BodyLimits& limits) {
-  return parse(json, std::nullopt, limits);
+EmbeddingsBody parse_embeddings(const std::string& json, const BodyLimits& limits, bool zero_is_all) {
+  return parse(json, std::nullopt, zero_is_all, limits);
 }
 
 EmbeddingsBody parse_image_embeddings(const std::string& json, const BodyLimits& limits) {
-  return parse(json, Strings::images, limits);
+  return parse(json, Strings::images, true, limits);
 }
 
 EmbeddingsBody parse_embeddings_form(std::string_view bytes, std::string_view content_type, const BodyLimits& limits) {

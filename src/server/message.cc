@@ -1,5 +1,6 @@
 #include "server/message.h"
 
+#include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <cmath>
@@ -97,7 +98,7 @@ Answer in_shape(Answer answer, Errors errors) {
       break;
     }
     case Errors::bare: answer.body = "{\"error\":" + message + "}"; break;
-    case Errors::roboflow: answer.body = "{\"message\":" + message + "}"; break;
+    case Errors::message: answer.body = "{\"message\":" + message + "}"; break;
     case Errors::openai: break;
   }
   return answer;
@@ -133,6 +134,13 @@ std::string json_string(std::string_view text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
+std::string ascii_json_string(std::string_view text) {
+  const std::string escaped = nlohmann::json(text).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+  std::string out;
+  for (const char c : escaped) out += c == '\x7f' ? std::string("\\u007f") : std::string(1, c);
+  return out;
+}
+
 std::size_t json_size(std::string_view text) noexcept {
   std::size_t size = 2;
   for (const char c : text) {
@@ -152,6 +160,21 @@ void append_number(float value, std::string& out) {
   out.append(text, end);
 }
 
+std::string percent_decoded(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    unsigned byte = 0;
+    if (text[i] == '%' && i + 2 < text.size() &&
+        std::from_chars(text.data() + i + 1, text.data() + i + 3, byte, 16).ptr == text.data() + i + 3) {
+      out += static_cast<char>(byte);
+      i += 2;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
 std::string query_value(std::string_view query, std::string_view name) {
   while (!query.empty()) {
     const std::size_t end = std::min(query.find('&'), query.size());
@@ -160,18 +183,9 @@ std::string query_value(std::string_view query, std::string_view name) {
     const std::size_t equals = std::min(pair.find('='), pair.size());
     if (pair.substr(0, equals) != name) continue;
     pair.remove_prefix(std::min(equals + 1, pair.size()));
-    std::string value;
-    for (std::size_t i = 0; i < pair.size(); ++i) {
-      unsigned byte = 0;
-      if (pair[i] == '%' && i + 2 < pair.size() &&
-          std::from_chars(pair.data() + i + 1, pair.data() + i + 3, byte, 16).ptr == pair.data() + i + 3) {
-        value += static_cast<char>(byte);
-        i += 2;
-      } else {
-        value += pair[i] == '+' ? ' ' : pair[i];
-      }
-    }
-    return value;
+    std::string value(pair);
+    std::replace(value.begin(), value.end(), '+', ' ');
+    return percent_decoded(value);
   }
   return {};
 }

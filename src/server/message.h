@@ -36,7 +36,7 @@ struct Call {
 using CallPtr = std::shared_ptr<Call>;
 
 /// Whose clients read an error: the shape of its JSON and, for TEI, its status.
-enum class Errors { openai, tei, bare, roboflow };
+enum class Errors { openai, tei, bare, message };
 
 /// Why an answer is an error, for dialects that say it in their own way.
 struct Failure {
@@ -97,11 +97,17 @@ Answer answer_to_current_exception() noexcept;
 /// A JSON string with quotes; invalid UTF-8 is replaced by U+FFFD.
 std::string json_string(std::string_view text);
 
+/// The same with \u… for everything beyond ASCII, and for DEL.
+std::string ascii_json_string(std::string_view text);
+
 /// The most bytes that json_string(text) has.
 std::size_t json_size(std::string_view text) noexcept;
 
 /// Appends the shortest decimal that reads back as the same float32; null for what JSON cannot say.
 void append_number(float value, std::string& out);
+
+/// "%2F" to '/'; what is no two hexadecimal digits stays as it is.
+std::string percent_decoded(std::string_view text);
 
 /// The value of a query parameter, decoded; empty when absent.
 std::string query_value(std::string_view query, std::string_view name);

@@ -7,6 +7,9 @@
 namespace tandem::server {
 namespace {
 
+/// What infinity's own client says where its user named no model.
+constexpr std::string_view kUnspecified = "default/not-specified";
+
 bool any_is(const Service& first, State state) {
   const auto& all = first.models();
   return std::any_of(all.begin(), all.end(), [&](const Service* model) { return model->state() == state; });
@@ -27,15 +30,18 @@ void add(const CacheCounts& from, CacheCounts& to) {
 Service& model_of(Service& first, const std::string& name) {
   const auto& all = first.models();
   auto at = std::find_if(all.begin(), all.end(), [&](const Service* model) { return model->is_called(name); });
-  if (at == all.end() && (name.empty() || name == "default")) at = all.begin();
+  if (at == all.end() && (name.empty() || name == "default" || name == kUnspecified)) at = all.begin();
   if (at == all.end()) {
-    std::string served;
-    for (const std::string& one : names_of(first)) served += cat(served.empty() ? "\"" : ", \"", one, "\"");
-    throw FieldError(Code::not_found, cat("model \"", name.substr(0, 200), "\" is not served here; served: ", served),
-                     "model");
+    throw FieldError(Code::not_found, unknown_model(first, name), "model");
   }
   (*at)->require_ready();
   return **at;
+}
+
+std::string unknown_model(const Service& first, std::string_view name) {
+  std::string served;
+  for (const std::string& one : names_of(first)) served += cat(served.empty() ? "\"" : ", \"", one, "\"");
+  return cat("model \"", printable(name.substr(0, 200)), "\" is not served here; served: ", served);
 }
 
 std::vector<std::string> names_of(const Service& first) {

@@ -2,15 +2,20 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "server/service.h"
 
 namespace tandem::server {
 
-/// The model that a request names; where it names none, or "default", the first. Throws not_found with the names that
+/// The model that a request names; where it names none, or "default" as infinity's
+/// client does too, the first. Throws not_found with the names that
 /// there are, and what require_ready() throws.
 Service& model_of(Service& first, const std::string& name);
+
+/// What is said of a name that none of them has.
+std::string unknown_model(const Service& first, std::string_view name);
 
 /// Every name that a request may give: models, each followed by its aliases.
 std::vector<std::string> names_of(const Service& first);

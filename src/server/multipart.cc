@@ -79,7 +79,7 @@ std::vector<Part> parse_multipart(std::string_view body, std::string_view conten
       throw Error(Code::bad_data, cat("multipart body: part ", parts.size(), " is cut off"));
     }
     Part part;
-    bool named = false;
+    bool named = false, picture = false;
     std::string_view head = body.substr(at, head_end - at);
     while (!head.empty()) {
       head.remove_prefix(std::min<std::size_t>(2, head.size()));
@@ -87,11 +87,19 @@ std::vector<Part> parse_multipart(std::string_view body, std::string_view conten
       const std::string_view line = head.substr(0, line_end);
       head.remove_prefix(line_end);
       const std::size_t colon = line.find(':');
-      if (colon == std::string_view::npos || !same_letters(trimmed(line.substr(0, colon)), "content-disposition"))
-        continue;
-      part.name = parameter(line.substr(colon + 1), "name", named);
-      parameter(line.substr(colon + 1), "filename", part.file);
+      if (colon == std::string_view::npos) continue;
+      const std::string_view name = trimmed(line.substr(0, colon)), value = trimmed(line.substr(colon + 1));
+      if (same_letters(name, "content-type")) {
+        picture = same_letters(value.substr(0, 6), "image/");
+      }
+      if (!same_letters(name, "content-disposition")) continue;
+      bool wide = false;
+      part.name = parameter(value, "name", named);
+      parameter(value, "filename", part.file);
+      parameter(value, "filename*", wide);
+      part.file = part.file || wide;
     }
+    part.file = part.file || picture;
     if (!named) throw Error(Code::bad_data, cat("multipart body: part ", parts.size(), " has no name"));
     const std::size_t data = std::min(head_end + 4, end);
     part.data = body.substr(data, end - data);

@@ -10,7 +10,7 @@ namespace tandem::server {
 struct Part {
   std::string name;       ///< of the form field
   std::string_view data;  ///< into the body that was parsed
-  bool file = false;      ///< the part has a file name
+  bool file = false;      ///< the part has a file name, or says that it is a picture
 };
 
 /// Splits a body by the boundary that the Content-Type names. Throws bad_data for a missing boundary, a part without

@@ -37,7 +37,7 @@ constexpr const char* kComponents = R"({
   "Error": {"type": "object", "properties": {"error": {"type": "object", "properties": {"message": {"type": "string"}, "type": {"type": "string"}, "code": {"type": "string"}, "param": {"type": ["string", "null"]}}, "required": ["message", "type", "code", "param"]}}, "required": ["error"]},
   "TeiError": {"type": "object", "properties": {"error": {"type": "string"}, "error_type": {"type": "string", "enum": ["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]}}, "required": ["error", "error_type"]},
   "BareError": {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]},
-  "RoboflowError": {"type": "object", "properties": {"message": {"type": "string"}}, "required": ["message"]}
+  "MessageError": {"type": "object", "properties": {"message": {"type": "string"}}, "required": ["message"]}
 })";
 
 /// A valid picture for examples: 2 x 2 pixels.
@@ -65,7 +65,7 @@ const char* error_schema(Errors errors) {
     case Errors::openai: return "Error";
     case Errors::tei: return "TeiError";
     case Errors::bare: return "BareError";
-    case Errors::roboflow: return "RoboflowError";
+    case Errors::message: return "MessageError";
   }
   return "Error";
 }
@@ -192,7 +192,7 @@ std::string openapi_json(const Service& service) {
     std::string method(route.method);
     for (char& c : method) c = static_cast<char>(c - 'A' + 'a');
     json& entry = paths[path][method];
-    const bool needs_key = keys && !is_open(route.path);
+    const bool needs_key = keys && !is_open(route.method, route.path);
     entry = {{"tags", {operation.tag}}, {"summary", operation.summary}, {"responses", answers_of(route, needs_key)}};
     if (needs_key) entry["security"] = known_key;
     if (operation.body) {
@@ -201,6 +201,7 @@ std::string openapi_json(const Service& service) {
       allow_null(content);
       entry["requestBody"] = {{"required", true}, {"content", std::move(content)}};
     }
+    fill_in(entry, {{"$LEAST_WIDTH", route.path == "/v1/embeddings" ? 1 : 0}});
     if (operation.parameters) entry["parameters"] = json::parse(operation.parameters);
     if (route.method == "POST") entry["parameters"].push_back(priority);
     if (route.method == "POST" && operation.body && operation.computes) entry["description"] = kTimeout;

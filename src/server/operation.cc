@@ -41,8 +41,9 @@ std::string time_text(std::chrono::system_clock::time_point when) {
   return {text, length + static_cast<std::size_t>(std::max(more, 0))};
 }
 
+/// What strangers sent: in ASCII, so that nothing of it ends a line or speaks to a terminal that shows the log.
 void append(std::string& out, const char* name, std::string_view value) {
-  out += cat(",\"", name, "\":", json_string(value));
+  out += cat(",\"", name, "\":", ascii_json_string(value));
 }
 
 void append_ms(std::string& out, const char* name, double seconds) {
@@ -80,12 +81,13 @@ std::string usable_traceparent(std::string_view given) {
   return std::string(given);
 }
 
-bool is_open(std::string_view path) noexcept {
+bool is_open(std::string_view method, std::string_view path) noexcept {
   constexpr std::string_view kOpen[] = {
       "/",          "/docs",           "/favicon.ico",      "/health",           "/ready",           "/ping",
       "/v1/health", "/v1/health/live", "/v1/health/ready",  "/v2/health/live",   "/v2/health/ready", "/livez",
       "/readyz",    "/healthz",        "/.well-known/live", "/.well-known/ready"};
-  return std::find(std::begin(kOpen), std::end(kOpen), path) != std::end(kOpen) || path.starts_with("/assets/");
+  return method == "GET" &&
+         (std::find(std::begin(kOpen), std::end(kOpen), path) != std::end(kOpen) || path.starts_with("/assets/"));
 }
 
 Operation::Operation(const OperationOptions& options)
@@ -147,7 +149,7 @@ std::optional<Answer> Operation::admit(Call& call) {
     return answer;
   }
   const auto keys = this->keys();
-  if (!keys || is_open(call.path)) return std::nullopt;
+  if (!keys || is_open(call.method, call.path)) return std::nullopt;
   facts.key = facts.secret.empty() ? nullptr : keys->find(facts.secret);
   if (!facts.key) {
     Answer answer = error_answer(401, "unauthorized",

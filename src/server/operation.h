@@ -87,7 +87,7 @@ std::string make_request_id();
 /// "00-<32 hex>-<16 hex>-<2 hex>" with ids that are not zero, as W3C's Trace Context has it (a later version may have
 /// more); else empty.
 std::string usable_traceparent(std::string_view given);
-/// Whether a path is answered without an API key: the probes, and the page itself.
-bool is_open(std::string_view path) noexcept;
+/// Whether a request is answered without an API key: one that reads the probes, or the page itself.
+bool is_open(std::string_view method, std::string_view path) noexcept;
 
 }  // namespace tandem::server

@@ -79,6 +79,8 @@ void post_tei_tokenize(Service&, const CallPtr&, const Reply&);
 extern const ApiOperation kTeiTokenizeOperation;
 void post_rerank(Service&, const CallPtr&, const Reply&);
 extern const ApiOperation kRerankOperation;
+void post_cohere(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kCohereOperation;
 void post_similarity(Service&, const CallPtr&, const Reply&);
 extern const ApiOperation kSimilarityOperation;
 void get_infinity_models(Service&, const CallPtr&, const Reply&);
@@ -126,6 +128,8 @@ void get_info(Service&, const CallPtr&, const Reply&);
 extern const ApiOperation kInfoOperation;
 void get_models(Service&, const CallPtr&, const Reply&);
 extern const ApiOperation kModelsOperation;
+void get_model(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kModelOperation;
 // reports.cc
 void get_metrics(Service&, const CallPtr&, const Reply&);
 extern const ApiOperation kMetricsOperation;

@@ -14,6 +14,7 @@
 #include "server/body.h"
 #include "server/fetch.h"
 #include "server/gallery.h"
+#include "server/ids.h"
 #include "server/labels.h"
 #include "server/message.h"
 #include "server/model_counts.h"
@@ -36,6 +37,7 @@ struct Common {
   Operation operation;
   MemoryLimit memory;
   ThreadPool pool;
+  const std::string instance = random_uuid();  ///< of this run
 };
 
 /// One model: its engine, state, labels and gallery. The first of a server holds the others, and starts and stops them;
@@ -95,6 +97,8 @@ class Service {
   std::shared_ptr<Fetcher> fetcher() const;
   MemoryLimit& memory() noexcept { return common_.memory; }
   Operation& operation() noexcept { return common_.operation; }
+  /// Of this run of the server, a UUID.
+  const std::string& instance() const noexcept { return common_.instance; }
   LabelCache& labels() noexcept { return *labels_; }
   const Defaults& defaults() const noexcept { return defaults_; }
   /// May be null: there is none.

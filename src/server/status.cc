@@ -84,6 +84,22 @@ json model_json(const Service& service) {
   return model;
 }
 
+/// The models as OpenAI lists them; an alias is one of its own, with its model's name in "root".
+json model_objects(const Service& service) {
+  json data = json::array();
+  for (const Service* model : service.models()) {
+    json one = {
+        {"id", model->model_name()}, {"object", "model"}, {"created", service.started_at()}, {"owned_by", "tandem"}};
+    data.push_back(one);
+    one["root"] = model->model_name();
+    for (const std::string& alias : model->aliases()) {
+      one["id"] = alias;
+      data.push_back(one);
+    }
+  }
+  return data;
+}
+
 std::string tei_dtype(const std::string& precision) {
   return precision == "fp32"   ? "float32"
          : precision == "fp16" ? "float16"
@@ -115,18 +131,19 @@ const ApiOperation kModelsOperation{"about", "The models (OpenAI)", nullptr,
                                     R"({"application/json": {"schema": {"type": "object"}}})"};
 
 void get_models(Service& service, const CallPtr&, const Reply& reply) {
-  json data = json::array();
-  for (const Service* model : service.models()) {
-    json one = {
-        {"id", model->model_name()}, {"object", "model"}, {"created", service.started_at()}, {"owned_by", "tandem"}};
-    data.push_back(one);
-    one["root"] = model->model_name();
-    for (const std::string& alias : model->aliases()) {
-      one["id"] = alias;
-      data.push_back(one);
-    }
+  reply(json_answer({{"object", "list"}, {"data", model_objects(service)}}));
+}
+
+const ApiOperation kModelOperation{
+    "about", "One model (OpenAI)", nullptr, R"({"application/json": {"schema": {"type": "object"}}})",
+    R"([{"name": "id", "in": "path", "required": true, "schema": {"$ref": "#/components/schemas/Model"}}])"};
+
+void get_model(Service& service, const CallPtr& call, const Reply& reply) {
+  const std::string name = percent_decoded(std::string_view(call->path).substr(std::string_view("/v1/models/").size()));
+  for (const json& one : model_objects(service)) {
+    if (one["id"] == name || (name == "default" && !one.contains("root"))) return reply(json_answer(one));
   }
-  reply(json_answer({{"object", "list"}, {"data", std::move(data)}}));
+  throw FieldError(Code::not_found, unknown_model(service, name), "model");
 }
 
 const ApiOperation kInfoOperation{"about", "What is served, and the limits; with the fields of TEI", nullptr,
@@ -135,6 +152,7 @@ const ApiOperation kInfoOperation{"about", "What is served, and the limits; with
 void get_info(Service& service, const CallPtr&, const Reply& reply) {
   const ServerOptions& options = service.options();
   json info = {{"name", "tandem"},
+               {"uuid", service.instance()},  // Roboflow's client asks for it
                {"version", version()},
                {"status", to_string(state_of(service))},
                {"model", model_json(service)},

@@ -19,7 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   limits.max_text_bytes = 1000;
   limits.max_label_texts = 100;
   try {
-    switch (data[0] % 20) {
+    switch (data[0] % 21) {
       case 0: parse_embeddings(body, limits); break;
       case 1: parse_classify(body, limits); break;
       case 2: parse_search(body, limits); break;
@@ -50,7 +50,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       case 19: {
         const std::size_t line = std::min(body.find('\n'), body.size());
         const std::string_view form = std::string_view(body).substr(std::min(line + 1, body.size()));
-        if (data[0] % 20 == 18) {
+        if (data[0] % 21 == 18) {
           parse_embeddings_form(form, body.substr(0, line), limits);
         } else {
           parse_immich(form, body.substr(0, line), limits);
@@ -58,6 +58,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         wire_of(body.substr(0, line));
         break;
       }
+      case 20: parse_cohere(body, limits); break;
       case 5: {
         std::string code;
         const auto bytes = decode_base64(body);

@@ -2,6 +2,7 @@
 // them; they throw as those do.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,6 +23,21 @@ struct RerankBody {
   bool tei = false;
 };
 RerankBody parse_rerank(const std::string& json, const BodyLimits& limits);
+
+/// How a vector is written: Cohere's "float" and "base64", and the signs of its values in "binary" and "ubinary".
+enum class CohereType : std::uint8_t { values, base64, binary, ubinary };
+
+/// POST /v1/embed and /v2/embed of Cohere.
+struct CohereBody {
+  std::string model, name;  ///< the list that was given: "texts", "images" or "inputs"
+  Wishes wishes;
+  std::vector<Input> inputs;
+  std::vector<std::string> texts;  ///< as JSON, to be repeated
+  std::vector<CohereType> types;   ///< empty: none was named
+  bool refuse_long = false;        ///< "truncate": "NONE"
+  int dimensions = 0;              ///< 0: all
+};
+CohereBody parse_cohere(const std::string& json, const BodyLimits& limits);
 
 /// POST /embed of TEI.
 struct TeiEmbedBody {

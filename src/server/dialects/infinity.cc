@@ -6,11 +6,12 @@ namespace tandem::server {
 
 namespace {
 
+/// Infinity's own client takes no other word for the owner than "infinity".
 void append_model(const Service& model, std::string& out) {
   const std::size_t queued = model.queued(), most = model.options().engine.max_queue;
   const int batch = model.loaded() ? model.info().max_batch : 0;
   out += cat("{\"id\":", json_string(model.model_name()),
-             ",\"object\":\"model\",\"owned_by\":\"tandem\",\"created\":", model.started_at(),
+             ",\"object\":\"model\",\"owned_by\":\"infinity\",\"created\":", model.started_at(),
              ",\"backend\":\"tandem\",\"capabilities\":[\"embed\",\"image_embed\",\"rerank\",\"classify\"],"
              "\"stats\":{\"queue_fraction\":");
   append_number(static_cast<float>(queued) / static_cast<float>(most), out);

@@ -77,12 +77,17 @@ Ranking rank(const Vectors& vectors, double scale, std::optional<std::size_t> to
   return out;
 }
 
-std::string results_of(const Ranking& ranking, const std::vector<std::string>& echoes, bool tei) {
+/// A document as it is repeated: as it was given, and for Cohere's and Jina's clients a bare text as {"text": …}.
+std::string document_of(const std::string& echo, bool object) {
+  return object && echo.starts_with('"') ? cat("{\"text\":", echo, "}") : echo;
+}
+
+std::string results_of(const Ranking& ranking, const std::vector<std::string>& echoes, bool tei, bool objects) {
   std::string out = "[";
   for (const std::size_t i : ranking.order) {
     out += cat(out.size() > 1 ? "," : "", "{\"index\":", i, tei ? ",\"score\":" : ",\"relevance_score\":");
     append_number(ranking.scores[i], out);
-    if (!echoes.empty()) out += cat(tei ? ",\"text\":" : ",\"document\":", echoes.at(i));
+    if (!echoes.empty()) out += cat(tei ? ",\"text\":" : ",\"document\":", document_of(echoes.at(i), objects));
     out += '}';
   }
   return out += ']';
@@ -106,19 +111,21 @@ void post_rerank(Service& server, const CallPtr& call, const Reply& reply) {
   call->wishes.take(body.wishes);
   Service& service = model_of(server, body.model);
   std::size_t bytes = 128 * (body.items.size() + 4);
-  for (const std::string& echo : body.echoes) bytes += 2 * echo.size();
+  for (const std::string& echo : body.echoes) bytes += 2 * (echo.size() + 16);
   call->memory.add(bytes, "the answer");
   const double scale = body.raw_scores ? service.info().logit_scale : 1;
   const NameOf names = names_in({{"query", 1}, {body.tei ? "texts" : "documents", body.items.size() - 1}});
   const std::size_t characters = characters_of(body.items);
+  // Cohere and Jina number their paths, infinity and llama.cpp's other names have no number.
+  const int cohere = call->path == "/v1/rerank" ? 1 : call->path == "/v2/rerank" ? 2 : 0;
   const Reply way = body.tei ? in_shape(reply, Errors::tei) : reply;
   embed(
       service, call, way, std::move(body.items), {}, names,
       [&service, way, clock, characters, scale, echoes = std::move(body.echoes), top = body.top_n, tei = body.tei,
-       cohere = call->path == "/v2/rerank"](const Vectors& vectors) {
+       cohere](const Vectors& vectors) {
         require_all(vectors);
         Answer answer;
-        const std::string results = results_of(rank(vectors, scale, top), echoes, tei);
+        const std::string results = results_of(rank(vectors, scale, top), echoes, tei, cohere > 0);
         const long tokens = vectors.tokens();
         if (tei) {
           answer.body = results;
@@ -127,8 +134,9 @@ void post_rerank(Service& server, const CallPtr& call, const Reply& reply) {
           answer.body =
               cat("{\"object\":\"rerank\",\"results\":", results, ",\"model\":", json_string(service.model_name()),
                   ",\"usage\":{\"prompt_tokens\":", tokens, ",\"total_tokens\":", tokens, "}");
-          if (cohere) {
-            answer.body += ",\"meta\":{\"api_version\":{\"version\":\"2\"},\"billed_units\":{\"search_units\":1}}";
+          if (cohere > 0) {
+            answer.body +=
+                cat(",\"meta\":{\"api_version\":{\"version\":\"", cohere, "\"},\"billed_units\":{\"search_units\":1}}");
           }
           answer.body += id_and_date("rerank") + "}";
         }

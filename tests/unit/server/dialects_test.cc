@@ -151,7 +151,7 @@ TEST(Dialects, ErrorsHaveTheShapeOfTheDialect) {
   EXPECT_EQ(in_shape(error, Errors::tei).body, R"({"error":"full","error_type":"Overloaded"})");
   EXPECT_EQ(in_shape(error, Errors::tei).status, 429);
   EXPECT_EQ(in_shape(error, Errors::bare).body, R"({"error":"full"})");
-  EXPECT_EQ(in_shape(error, Errors::roboflow).body, R"({"message":"full"})");
+  EXPECT_EQ(in_shape(error, Errors::message).body, R"({"message":"full"})");
   EXPECT_EQ(in_shape(error, Errors::openai).body, error.body);
   EXPECT_EQ(in_shape(error_answer(Code::device_failure, "x"), Errors::tei).status, 424);
 }
