@@ -47,6 +47,9 @@ class PngReader {
     depth = png_get_bit_depth(png_, info_);
     color = png_get_color_type(png_, info_);
     interlaced = png_get_interlace_type(png_, info_) != PNG_INTERLACE_NONE;
+    // Passes of a single row are the last ones that have pixels of it.
+    last_pass_ = !interlaced ? 0 : height > 1 ? 6 : width > 1 ? 5 : 0;
+    png_set_read_user_transform_fn(png_, on_row);
   }
 
   /// Bytes of one row as read_rows() delivers it: samples of fewer than 8 bits are unpacked to one byte each.
@@ -92,18 +95,35 @@ class PngReader {
     std::longjmp(self->jump_, 1);
   }
 
+  /// A row has its pixels. libpng unpacks what follows the last one to the stream's end only to throw it away: a few
+  /// kilobytes that would take minutes, unless on_read() stops it.
+  static void on_row(png_structp png, png_row_infop, png_bytep) {
+    PngReader* self = of(png);
+    const std::uint64_t behind = png_get_current_row_number(png) + std::uint64_t{self->last_pass_ == 6 ? 2u : 1u};
+    self->complete_ = png_get_current_pass_number(png) == self->last_pass_ && behind >= self->height;
+  }
+
   static void on_warning(png_structp, png_const_charp) {}
 
   static void on_read(png_structp png, png_bytep to, std::size_t count) {
     auto* self = static_cast<PngReader*>(png_get_io_ptr(png));
     if (count > self->rest_.size()) png_error(png, "truncated, give the complete file");
+    if (self->complete_) {
+      if (count > self->spare_) png_error(png, "its data go on behind the last pixel");
+      self->spare_ -= count;
+    }
     std::memcpy(to, self->rest_.data(), count);
     self->rest_ = self->rest_.subspan(count);
   }
 
   [[noreturn]] void fail() { throw Error(Code::bad_data, cat("PNG is damaged: ", message_)); }
 
+  static constexpr std::size_t kSpareBytes = 64 << 10;  // a checksum, the rest of a chunk; some encoders pad
+
   std::span<const std::byte> rest_;
+  bool complete_ = false;
+  int last_pass_ = 0;
+  std::size_t spare_ = kSpareBytes;  ///< that may be read once the picture is complete
   png_structp png_ = nullptr;
   png_infop info_ = nullptr;
   std::jmp_buf jump_;

@@ -5,6 +5,8 @@ import io
 import json
 import re
 import socket
+import struct
+import zlib
 
 import pytest
 from PIL import Image
@@ -85,6 +87,23 @@ def test_scans_of_nothing_cost_no_more_than_their_picture_allows(server):
         answer = server.post("/v1/embeddings", many, {"Content-Type": "image/jpeg"})
         assert answer.status == expected, answer.body
     assert "scans" in answer.error["message"]
+
+
+@pytest.mark.parametrize("size,interlaced", [((8, 8), 0), ((8, 8), 1), ((7, 9), 1), ((8, 1), 1), ((1, 1), 1)])
+def test_what_follows_the_last_pixel_is_not_unpacked(server, size, interlaced):
+    """A stream of zeros has a thousandth of their number of bytes."""
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    def png(more):
+        head = struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, interlaced)
+        data = zlib.compress(bytes(1000 + more), 9)
+        return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+    for content, expected in (png(0), 200), (png(150 << 20), 400):
+        answer = server.post("/v1/embeddings", content, {"Content-Type": "image/png"})
+        assert answer.status == expected, answer.body
+    assert "behind the last pixel" in answer.error["message"]
 
 
 @pytest.mark.parametrize("kind", ["'xu1'", "'|O'", "'<u2'", "u1", "[('a', 'u1')]", "'|u1"])
