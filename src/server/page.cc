@@ -4,6 +4,8 @@
 
 namespace tandem::server {
 
+const ApiOperation kPageOperation{"about", "The web page", nullptr, R"({"text/html": {"schema": {"type": "string"}}})"};
+
 void get_page(Service&, const CallPtr& call, const Reply& reply) {
   std::string_view name = call->path;
   name.remove_prefix(name.starts_with("/assets/") ? std::string_view("/assets/").size() : 1);

@@ -62,7 +62,7 @@ constexpr Route kRoutes[] = {
     {"GET", "/metrics", get_metrics, &kMetricsOperation, Errors::openai, true},
     {"GET", "/stats", get_stats, &kStatsOperation, Errors::openai, true},
     // The page.
-    {"GET", "/", get_page},
+    {"GET", "/", get_page, &kPageOperation},
     {"GET", "/docs", get_page},
     {"GET", "/assets/*", get_page},
     {"GET", "/favicon.ico", get_page},

@@ -140,5 +140,6 @@ void get_openapi(Service&, const CallPtr&, const Reply&);
 extern const ApiOperation kOpenapiOperation;
 // page.cc
 void get_page(Service&, const CallPtr&, const Reply&);
+extern const ApiOperation kPageOperation;
 
 }  // namespace tandem::server

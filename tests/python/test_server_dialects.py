@@ -140,6 +140,13 @@ def test_rerank_refuses(server):
         assert server.post("/rerank", body).status == 400, body
 
 
+def test_rerank_says_what_is_wrong_as_tei_does(server):
+    for body in [{"texts": ["a"]}, {"query": "a", "texts": []}, {"query": "a", "texts": "b"}, {"query": "a", "texts": [1]}, '{"texts":']:
+        answer = server.post("/rerank", body)
+        assert answer.status == 422 and set(answer.json) == {"error", "error_type"}, answer.body
+    assert "error_type" not in server.post("/rerank", {"query": "texts", "documents": []}).json
+
+
 def test_infinitys_classify_beside_ours(server):
     labels = ["a red thing", "something blue"]
     answer = ok(server.post("/classify", {"model": "hf_quickgelu", "input": ["a cat", data_uri(picture())], "labels": labels}))
@@ -170,9 +177,11 @@ def test_similarity(server):
     got = ok(server.post("/similarity", {"a": [uri, "a cat"], "b": texts}))
     assert same(got["similarity"], vectors[[2, 0]] @ vectors[:2].T) and got["model"] == "hf_quickgelu"
     assert same(ok(server.post("/similarity", {"image": plain(picture()), "text": "a cat"}))["similarity"], [[vectors[2] @ vectors[0]]])
-    for body in [{}, {"a": "x"}, {"a": "x", "b": []}, {"inputs": {"source_sentence": "x"}}, {"inputs": ["x"]},
-                 {"a": ["x"] * 2000, "b": ["y"] * 2000}]:
+    for body in [{}, {"a": "x"}, {"a": "x", "b": []}, {"a": ["x"] * 2000, "b": ["y"] * 2000}]:
         assert server.post("/similarity", body).status in (400, 413), str(body)[:80]
+    for body in [{"inputs": {"source_sentence": "x"}}, {"inputs": ["x"]}, {"inputs": {"source_sentence": "x", "sentences": []}}]:
+        answer = server.post("/similarity", body)
+        assert answer.status == 422 and answer.json["error_type"] == "Validation", answer.body
 
 
 def test_immich(server):

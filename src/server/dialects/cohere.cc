@@ -18,7 +18,7 @@ constexpr std::pair<std::string_view, CohereType> kTypes[] = {{"float", CohereTy
                                                               {"binary", CohereType::binary},
                                                               {"ubinary", CohereType::ubinary}};
 
-/// One name or a list of them, each kept once.
+/// Names, each kept once.
 std::vector<CohereType> types_of(Value value) {
   std::vector<CohereType> types;
   const auto add = [&](Value one) {
@@ -33,12 +33,24 @@ std::vector<CohereType> types_of(Value value) {
     if (std::find(types.begin(), types.end(), known->second) == types.end()) types.push_back(known->second);
   };
   List list;
-  if (value.get(list)) {
-    add(value);
-  } else {
-    for (Value one : list) add(one);
-  }
+  if (value.get(list)) wrong("embedding_types", cat("\"embedding_types\" must be a list, not ", kind_of(value)));
+  for (Value one : list) add(one);
   return types;
+}
+
+/// Texts and images are strings, inputs are objects with "content".
+void check_items(List list, const std::string& name) {
+  std::size_t index = 0;
+  for (Value item : list) {
+    const std::string what = cat(name, "[", index++, "]");
+    Object fields;
+    Value content;
+    if (name != "inputs") {
+      string_of(item, what, name);
+    } else if (item.get(fields) || !field_of(fields, "content", content)) {
+      wrong(name, cat(what, " must be an object with \"content\""));
+    }
+  }
 }
 
 /// Whether texts that are too long are to be refused; where they are cut, they are cut at their end.
@@ -102,7 +114,7 @@ CohereBody parse_cohere(const std::string& json, const BodyLimits& limits) {
       given = key;
       List list;
       if (value.get(list)) wrong(given, cat("\"", given, "\" must be a list, not ", kind_of(value)));
-      if (list.size() > 0 && (*list.begin()).is_number()) wrong(given, cat(given, "[0] must not be a number"));
+      check_items(list, given);
       body.inputs = read_inputs(value, given, key == "images" ? Strings::images : Strings::texts, limits);
       require_inputs(body.inputs, given);
       if (key != "texts") return;
@@ -115,6 +127,8 @@ CohereBody parse_cohere(const std::string& json, const BodyLimits& limits) {
       body.dimensions = static_cast<int>(integer_of(value, "output_dimension", 1, 1 << 20));
     } else if (key == "truncate") {
       body.refuse_long = refuses_long(string_of(value, "\"truncate\"", "truncate"));
+    } else if (key == "input_type") {
+      string_of(value, "\"input_type\"", "input_type");
     } else if (key != "priority" || !value.is_number()) {  // Cohere's is a number of its own scale
       take_wish(key, value, body.wishes);
     }

@@ -104,7 +104,9 @@ const ApiOperation kRerankOperation{
     200,
     true};
 
-void post_rerank(Service& server, const CallPtr& call, const Reply& reply) {
+namespace {
+
+void answer_rerank(Service& server, const CallPtr& call, const Reply& reply) {
   const TeiClock clock;
   RerankBody body =
       take_body(server, *call, [&](const BodyLimits& limits) { return parse_rerank(call->body, limits); });
@@ -143,6 +145,20 @@ void post_rerank(Service& server, const CallPtr& call, const Reply& reply) {
         way(std::move(answer));
       },
       true);
+}
+
+}  // namespace
+
+void post_rerank(Service& server, const CallPtr& call, const Reply& reply) {
+  // Whose client reads what is wrong with a body, before it is parsed.
+  const std::string& body = call->body;
+  const bool tei = body.find("\"texts\"") != std::string::npos && body.find("\"documents\"") == std::string::npos;
+  const Reply way = in_shape(reply, tei ? Errors::tei : Errors::openai);
+  try {
+    answer_rerank(server, call, way);
+  } catch (...) {
+    way(answer_to_current_exception());
+  }
 }
 
 }  // namespace tandem::server

@@ -72,7 +72,9 @@ const ApiOperation kSimilarityOperation{
     200,
     true};
 
-void post_similarity(Service& server, const CallPtr& call, const Reply& reply) {
+namespace {
+
+void answer_similarity(Service& server, const CallPtr& call, const Reply& reply) {
   const TeiClock clock;
   SimilarityBody body =
       take_body(server, *call, [&](const BodyLimits& limits) { return parse_similarity(call->body, limits); });
@@ -106,6 +108,18 @@ void post_similarity(Service& server, const CallPtr& call, const Reply& reply) {
         way(std::move(answer));
       },
       true);
+}
+
+}  // namespace
+
+void post_similarity(Service& server, const CallPtr& call, const Reply& reply) {
+  // Whose client reads what is wrong with a body, before it is parsed.
+  const Reply way = in_shape(reply, call->body.find("\"inputs\"") != std::string::npos ? Errors::tei : Errors::openai);
+  try {
+    answer_similarity(server, call, way);
+  } catch (...) {
+    way(answer_to_current_exception());
+  }
 }
 
 }  // namespace tandem::server

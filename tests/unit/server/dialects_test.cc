@@ -146,6 +146,28 @@ TEST(Vectors, AcceptIsReadAsClientsWriteIt) {
   EXPECT_EQ(wire_of(",;,q=;;").kind, Wire::json);
 }
 
+TEST(Dialects, CoheresListsAndTypesAreCheckedOneByOne) {
+  const CohereBody body = parse_cohere(
+      R"({"texts":["a","\u00e9\""],"embedding_types":["ubinary","float","float"],"output_dimension":8,"truncate":"NONE",)"
+      R"("priority":3,"input_type":"classification","max_tokens":5})",
+      kLimits);
+  EXPECT_EQ(body.name, "texts");
+  EXPECT_EQ(body.texts, (std::vector<std::string>{"\"a\"", "\"\u00e9\\\"\""}));
+  EXPECT_EQ(body.types, (std::vector<CohereType>{CohereType::ubinary, CohereType::values}));
+  EXPECT_EQ(body.dimensions, 8);
+  EXPECT_TRUE(body.refuse_long);
+  const auto fails = [](const char* json) { return failure([&] { parse_cohere(json, kLimits); }); };
+  EXPECT_EQ(fails("{}"), "invalid_argument: give \"texts\", \"images\" or \"inputs\", a list");
+  EXPECT_EQ(fails(R"({"texts":["a"],"inputs":[{"content":"b"}]})"),
+            "invalid_argument: give only one of \"texts\" and \"inputs\"");
+  EXPECT_EQ(fails(R"({"texts":["a",{"text":"b"}]})").substr(0, 25), "invalid_argument: texts[1");
+  EXPECT_EQ(fails(R"({"inputs":["a"]})"), "invalid_argument: inputs[0] must be an object with \"content\"");
+  EXPECT_EQ(fails(R"({"images":[[1]]})").substr(0, 26), "invalid_argument: images[0");
+  EXPECT_NE(fails(R"({"texts":["a"],"embedding_types":["int8"]})").find("\"int8\" is not computed here"),
+            std::string::npos);
+  EXPECT_NE(fails(R"({"texts":["a"],"embedding_types":"float"})").find("must be a list"), std::string::npos);
+}
+
 TEST(Dialects, ErrorsHaveTheShapeOfTheDialect) {
   const Answer error = error_answer(Code::overloaded, "full");
   EXPECT_EQ(in_shape(error, Errors::tei).body, R"({"error":"full","error_type":"Overloaded"})");
@@ -158,8 +180,7 @@ TEST(Dialects, ErrorsHaveTheShapeOfTheDialect) {
 
 TEST(Dialects, EveryRouteOfTheApiIsDescribed) {
   for (const Route& route : routes()) {
-    const bool page =
-        route.path == "/" || route.path == "/docs" || route.path == "/assets/*" || route.path == "/favicon.ico";
+    const bool page = route.path == "/docs" || route.path == "/assets/*" || route.path == "/favicon.ico";
     EXPECT_EQ(route.operation == nullptr, page) << route.path;
     const bool needs_no_body = route.path == "/cache/clear" || route.path == "/clear_cache";
     if (!page) {
