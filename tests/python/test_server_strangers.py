@@ -121,7 +121,7 @@ def test_with_keys_only_reading_probes_and_the_page_is_free(tmp_path):
     keys.write_text(f"alice {hashlib.sha256(b'secret').hexdigest()}\n")
     with Served("--api-key-file", keys) as server:
         paths = server.get("/openapi.json", {"X-API-Key": "secret"}).json["paths"]
-        free = {"/health", "/ready", "/ping", "/livez", "/readyz", "/healthz", "/v1/health", "/v1/health/live", "/v1/health/ready",
+        free = {"/", "/health", "/ready", "/ping", "/livez", "/readyz", "/healthz", "/v1/health", "/v1/health/live", "/v1/health/ready",
                 "/v2/health/live", "/v2/health/ready", "/.well-known/live", "/.well-known/ready"}
         for path, methods in paths.items():
             asked = path.replace("{id}", "0")
