@@ -72,7 +72,12 @@ void Workers::serve(int index, const Work& work) {
       const std::lock_guard lock(mutex_);
       if (!std::exchange(noted, true)) --health_.working, ++health_.replacing, health_.reason = why.message;
     };
-    auto lost = work.serve(*own, on_lost);
+    std::optional<ItemError> lost;
+    try {
+      lost = work.serve(*own, on_lost);
+    } catch (const std::exception& error) {  // no memory to begin with
+      lost = to_item_error(error);
+    }
     if (!lost) return;
     on_lost(*lost);
     if (own->finished() > 0) tries = 0;
