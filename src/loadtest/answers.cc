@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "base/base64.h"
 #include "base/strings.h"
-#include "loadtest/base64.h"
 
 namespace tandem::loadtest {
 namespace {
@@ -67,7 +67,7 @@ void read_json(std::string_view body, Vectors& vectors) {
     skip();
     if (rest.starts_with('"')) {
       const std::string_view text = rest.substr(1, rest.find('"', 1) - 1);
-      if (!decode_base64(text, bytes)) vectors.wrong("an embedding is no base64");
+      if (!decode_strict_base64(text, bytes)) vectors.wrong("an embedding is no base64");
       vectors.floats(bytes);
     } else if (rest.starts_with('[')) {
       double squares = 0;

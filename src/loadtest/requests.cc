@@ -3,8 +3,8 @@
 #include <array>
 #include <deque>
 
+#include "base/base64.h"
 #include "base/strings.h"
-#include "loadtest/base64.h"
 #include "tandem/error.h"
 
 namespace tandem::loadtest {
@@ -119,7 +119,7 @@ Mix::Wire Mix::wire_of(const Picture& picture, bool fresh) const {
     wire.bytes = cat("\"data:image/", picture.type, ";base64,");
     wire.fresh_at = wire.bytes.size() + kCommentAt / 3 * 4;
     wire.fresh_size = marked ? kComment / 3 * 4 : 0;
-    append_base64(bytes, wire.bytes);
+    append_base64(std::as_bytes(std::span(bytes)), wire.bytes);
     wire.bytes += '"';
   }
   return wire;

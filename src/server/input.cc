@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cctype>
 
-#include "server/base64.h"
+#include "base/base64.h"
 #include "server/read_input.h"
 
 namespace tandem::server {

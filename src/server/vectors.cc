@@ -7,8 +7,8 @@
 #include <cstring>
 #include <limits>
 
+#include "base/base64.h"
 #include "base/strings.h"
-#include "server/base64.h"
 #include "server/npy.h"
 
 namespace tandem::server {

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "loadtest/base64.h"
+#include "base/base64.h"
 #include "tandem/error.h"
 
 namespace tandem::loadtest {
@@ -44,7 +44,7 @@ TEST(Requests, JsonHoldsPicturesThatAreNeverTheSame) {
       const std::string start = "data:image/jpeg;base64,";
       ASSERT_TRUE(uri.starts_with(start));
       std::string jpeg;
-      ASSERT_TRUE(decode_base64(std::string_view(uri).substr(start.size()), jpeg));
+      ASSERT_TRUE(decode_strict_base64(std::string_view(uri).substr(start.size()), jpeg));
       // The comment behind the first marker, and the file as it was behind that.
       EXPECT_EQ(jpeg.substr(0, 6), std::string("\xff\xd8\xff\xfe\0\x0e", 6));
       EXPECT_EQ(jpeg.substr(18, 2), "\xff\xe0");
