@@ -1,7 +1,6 @@
 #include "server/fetch.h"
 
 #include <curl/curl.h>
-#include <dlfcn.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 #include <optional>
 #include <thread>
 
+#include "base/dynamic_library.h"
 #include "base/strings.h"
 #include "base/thread_pool.h"
 
@@ -34,26 +34,24 @@ struct Curl {
   decltype(&curl_easy_strerror) strerror = nullptr;
 };
 
-template <class Function>
-void find(void* library, const char* name, Function& to) {
-  to = reinterpret_cast<Function>(::dlsym(library, name));
-  if (to == nullptr) throw Error(Code::unsupported, cat("libcurl has no ", name, ": install libcurl 7.85 or newer"));
-}
-
 Curl open_curl() {
-  void* library = ::dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) {
+  const DynamicLibrary library("libcurl.so.4", DynamicLibrary::Closed::never);
+  if (!library.is_open()) {
     throw Error(Code::unsupported, "URLs are fetched with libcurl, which is not installed: apt install libcurl4");
   }
+  const auto find = [&](const char* name, auto& to) {
+    if (library.find(name, to)) return;
+    throw Error(Code::unsupported, cat("libcurl has no ", name, ": install libcurl 7.85 or newer"));
+  };
   Curl curl;
-  find(library, "curl_global_init", curl.global_init);
-  find(library, "curl_easy_init", curl.easy_init);
-  find(library, "curl_easy_setopt", curl.setopt);
-  find(library, "curl_easy_perform", curl.perform);
-  find(library, "curl_easy_getinfo", curl.getinfo);
-  find(library, "curl_easy_cleanup", curl.cleanup);
-  find(library, "curl_easy_reset", curl.reset);
-  find(library, "curl_easy_strerror", curl.strerror);
+  find("curl_global_init", curl.global_init);
+  find("curl_easy_init", curl.easy_init);
+  find("curl_easy_setopt", curl.setopt);
+  find("curl_easy_perform", curl.perform);
+  find("curl_easy_getinfo", curl.getinfo);
+  find("curl_easy_cleanup", curl.cleanup);
+  find("curl_easy_reset", curl.reset);
+  find("curl_easy_strerror", curl.strerror);
   curl.global_init(CURL_GLOBAL_DEFAULT);
   return curl;
 }

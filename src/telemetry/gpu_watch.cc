@@ -1,11 +1,10 @@
 #include "telemetry/gpu_watch.h"
 
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <optional>
 
+#include "base/dynamic_library.h"
 #include "base/strings.h"
 
 namespace tandem::telemetry {
@@ -26,23 +25,18 @@ constexpr auto kFresh = std::chrono::seconds(1);
 }  // namespace
 
 struct GpuWatch::Library {
-  explicit Library(const std::string& name) : handle(::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) {
-    if (handle == nullptr) return;
-    const auto find = [this](auto& function, const char* symbol) {
-      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(::dlsym(handle, symbol));
-      return function != nullptr;
-    };
-    const bool complete = find(init, "nvmlInit_v2") && find(shutdown, "nvmlShutdown") &&
-                          find(count, "nvmlDeviceGetCount_v2") && find(by_index, "nvmlDeviceGetHandleByIndex_v2") &&
-                          find(memory, "nvmlDeviceGetMemoryInfo");
-    find(utilization, "nvmlDeviceGetUtilizationRates"), find(power, "nvmlDeviceGetPowerUsage");
-    find(energy, "nvmlDeviceGetTotalEnergyConsumption");
-    find(device_name, "nvmlDeviceGetName"), find(uuid, "nvmlDeviceGetUUID");
+  explicit Library(const std::string& name) : file(name) {
+    const bool complete = file.find("nvmlInit_v2", init) && file.find("nvmlShutdown", shutdown) &&
+                          file.find("nvmlDeviceGetCount_v2", count) &&
+                          file.find("nvmlDeviceGetHandleByIndex_v2", by_index) &&
+                          file.find("nvmlDeviceGetMemoryInfo", memory);
+    file.find("nvmlDeviceGetUtilizationRates", utilization), file.find("nvmlDeviceGetPowerUsage", power);
+    file.find("nvmlDeviceGetTotalEnergyConsumption", energy);
+    file.find("nvmlDeviceGetName", device_name), file.find("nvmlDeviceGetUUID", uuid);
     ready = complete && init() == kSuccess;
   }
   ~Library() {
     if (ready) shutdown();
-    if (handle != nullptr) ::dlclose(handle);
   }
   Library(const Library&) = delete;
   Library& operator=(const Library&) = delete;
@@ -79,7 +73,7 @@ struct GpuWatch::Library {
     return std::nullopt;
   }
 
-  void* handle;
+  const DynamicLibrary file;
   bool ready = false;
   int (*init)() = nullptr;
   int (*shutdown)() = nullptr;

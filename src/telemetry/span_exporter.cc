@@ -1,13 +1,13 @@
 #include "telemetry/span_exporter.h"
 
 #include <curl/curl.h>
-#include <dlfcn.h>
 
 #include <algorithm>
 #include <chrono>
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "base/dynamic_library.h"
 #include "base/strings.h"
 #include "base/thread_pool.h"
 #include "tandem/error.h"
@@ -66,14 +66,12 @@ std::string otlp_json(const std::vector<Span>& spans) {
 
 /// libcurl, opened at run time: only who exports spans needs it, and it brings a family of libraries along.
 struct SpanExporter::Curl {
-  Curl() : library(::dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL)) {
-    const auto find = [this](auto& function, const char* name) {
-      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(::dlsym(library, name));
-      return function != nullptr;
-    };
-    if (library == nullptr || !find(init, "curl_easy_init") || !find(set, "curl_easy_setopt") ||
-        !find(perform, "curl_easy_perform") || !find(info, "curl_easy_getinfo") || !find(end, "curl_easy_cleanup") ||
-        !find(append, "curl_slist_append") || !find(free_list, "curl_slist_free_all")) {
+  Curl() {
+    const DynamicLibrary library("libcurl.so.4", DynamicLibrary::Closed::never);
+    if (!library.find("curl_easy_init", init) || !library.find("curl_easy_setopt", set) ||
+        !library.find("curl_easy_perform", perform) || !library.find("curl_easy_getinfo", info) ||
+        !library.find("curl_easy_cleanup", end) || !library.find("curl_slist_append", append) ||
+        !library.find("curl_slist_free_all", free_list)) {
       throw Error(Code::not_found, "spans are sent with libcurl, and libcurl.so.4 is not there: install libcurl4");
     }
     handle = init();
@@ -102,7 +100,6 @@ struct SpanExporter::Curl {
            status < 300;
   }
 
-  void* library;  // stays open: it has threads' state that nobody takes back
   CURL* handle = nullptr;
   curl_slist* headers = nullptr;
   decltype(&curl_easy_init) init = nullptr;
