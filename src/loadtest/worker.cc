@@ -16,6 +16,7 @@
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/string_body.hpp>
 
+#include "base/clock.h"
 #include "base/strings.h"
 #include "loadtest/answers.h"
 
@@ -33,10 +34,6 @@ constexpr std::size_t kExamples = 8;
 std::uint64_t share_of(std::uint64_t total, int index, int parts) {
   const auto n = static_cast<std::uint64_t>(parts);
   return total / n + (static_cast<std::uint64_t>(index) < total % n ? 1 : 0);
-}
-
-Clock::duration seconds(double value) {
-  return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(value));
 }
 
 float milliseconds(Clock::duration value) {
@@ -99,7 +96,7 @@ void Worker::run() {
 /// Whether nothing more is to be sent.
 bool Worker::ended() const {
   if (!sending_ || (setup_.stop != nullptr && *setup_.stop)) return true;
-  return requests_ > 0 ? planned_ >= requests_ : Clock::now() >= setup_.begin + seconds(options_.seconds);
+  return requests_ > 0 ? planned_ >= requests_ : Clock::now() >= setup_.begin + seconds_of(options_.seconds);
 }
 
 void Worker::spawn() {
@@ -137,7 +134,7 @@ asio::awaitable<void> Worker::schedule() {
   double at = options_.arrivals == Arrivals::constant ? mean * index_ / options_.threads : mean * random_.gap();
   error_code error;
   while (!ended() && (requests_ > 0 || at < options_.seconds)) {
-    const Clock::time_point intended = setup_.begin + seconds(at);
+    const Clock::time_point intended = setup_.begin + seconds_of(at);
     arrival_.expires_at(intended);
     co_await arrival_.async_wait(asio::redirect_error(asio::use_awaitable, error));
     if (error || ended()) break;
@@ -182,7 +179,7 @@ asio::awaitable<std::optional<Worker::Planned>> Worker::take(Link& link) {
 }
 
 asio::awaitable<void> Worker::exchange(Link& link, Planned planned) {
-  const auto deadline = planned.intended + seconds(options_.timeout);
+  const auto deadline = planned.intended + seconds_of(options_.timeout);
   ++tally.sent;
   if (Clock::now() >= deadline) co_return lose(Lost::not_sent);
   const std::unique_ptr<Outgoing> request = setup_.mix.next(random_);
@@ -298,7 +295,7 @@ void Worker::count(const Outgoing& request, const Outcome& outcome, Planned plan
     ++tally.measured_right;
     if (!refusal) tally.measured_items += static_cast<std::uint64_t>(request.items);
   }
-  if (refusal || planned.intended < setup_.begin + seconds(options_.warmup)) return;
+  if (refusal || planned.intended < setup_.begin + seconds_of(options_.warmup)) return;
   tally.samples.push_back({milliseconds(now - planned.intended), milliseconds(now - sent), request.kind});
 }
 

@@ -14,6 +14,7 @@
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/read.hpp>
 
+#include "base/clock.h"
 #include "base/strings.h"
 #include "server/http_text.h"
 #include "server/routes.h"
@@ -35,10 +36,6 @@ constexpr auto kLook = std::chrono::milliseconds(100);
 constexpr auto kGrace = std::chrono::seconds(5);  // for the engine to notice a deadline before the server answers
 constexpr auto kFirstKnock =
     std::chrono::seconds(1);  // until the second letter is sent; twice as long for each further
-
-Clock::duration seconds(double value) {
-  return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(value));
-}
 
 }  // namespace
 
@@ -62,7 +59,7 @@ asio::awaitable<void> Connection::talk() {
   error_code error;
   stream_.socket().set_option(tcp::no_delay(true), error);
   client_ = stream_.socket().remote_endpoint(error).address().to_string();
-  stream_.expires_after(seconds(shared_.options.header_seconds));
+  stream_.expires_after(seconds_of(shared_.options.header_seconds));
   if (!co_await stream_.begin()) co_return;
   Buffer buffer(kBufferBytes);
   co_await talk_on(buffer);
@@ -77,7 +74,7 @@ asio::awaitable<void> Connection::talk_on(Buffer& buffer) {
       if (buffer.capacity() > kBufferBytes / 8) buffer.shrink_to_fit();  // thousands of connections may rest
       resting_ = true;
       if (shared_.draining) co_return;
-      stream_.expires_after(seconds(first ? shared_.options.header_seconds : shared_.options.idle_seconds));
+      stream_.expires_after(seconds_of(first ? shared_.options.header_seconds : shared_.options.idle_seconds));
       const std::size_t count =
           co_await stream_.async_read_some(buffer.prepare(4096), asio::redirect_error(asio::use_awaitable, error));
       resting_ = false;
@@ -95,7 +92,7 @@ asio::awaitable<bool> Connection::exchange(Buffer& buffer) {
   parser.header_limit(kHeaderBytes);
   parser.body_limit(shared_.options.max_body_bytes);
   error_code error;
-  stream_.expires_after(seconds(shared_.options.header_seconds));
+  stream_.expires_after(seconds_of(shared_.options.header_seconds));
   co_await http::async_read_header(stream_, buffer, parser, asio::redirect_error(asio::use_awaitable, error));
   if (error && error.category() != http::make_error_code(http::error::bad_method).category()) co_return false;
   if (error == http::error::end_of_stream || error == http::error::partial_message) co_return false;
@@ -170,7 +167,7 @@ asio::awaitable<std::optional<Answer>> Connection::receive(Buffer& buffer, Parse
   const auto begin = Clock::now();
   while (!parser.is_done()) {
     stream_.expires_at(
-        begin + seconds(shared_.options.body_seconds + static_cast<double>(body.size()) / kSlowestBytesPerSecond));
+        begin + seconds_of(shared_.options.body_seconds + static_cast<double>(body.size()) / kSlowestBytesPerSecond));
     co_await http::async_read_some(stream_, buffer, parser, asio::redirect_error(asio::use_awaitable, error));
     if (error == http::error::need_more) error = {};
     if (error && error.category() == http::make_error_code(http::error::body_limit).category() &&
@@ -187,7 +184,7 @@ asio::awaitable<std::optional<Answer>> Connection::receive(Buffer& buffer, Parse
 asio::awaitable<Answer> Connection::answer_of(CallPtr call) {
   const asio::any_io_executor executor = stream_.get_executor();
   const auto pending = std::make_shared<Pending>(executor);
-  call->deadline = Clock::now() + seconds(shared_.options.request_seconds);
+  call->deadline = Clock::now() + seconds_of(shared_.options.request_seconds);
   cancel_ = call->cancel;
   stream_.expires_never();
   dispatch(shared_.service, call, Reply([pending, executor](Answer answer) {
@@ -294,8 +291,8 @@ asio::awaitable<bool> Connection::write(std::string head, std::string_view body)
   const auto begin = Clock::now();
   error_code error;
   while (left > 0) {
-    stream_.expires_at(begin +
-                       seconds(shared_.options.body_seconds + static_cast<double>(written) / kSlowestBytesPerSecond));
+    stream_.expires_at(
+        begin + seconds_of(shared_.options.body_seconds + static_cast<double>(written) / kSlowestBytesPerSecond));
     const std::size_t count = co_await stream_.async_write_some(rest, asio::redirect_error(asio::use_awaitable, error));
     if (error) co_return false;
     rest.consume(count);
