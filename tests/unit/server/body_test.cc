@@ -4,24 +4,12 @@
 
 #include "server/message.h"
 #include "server/multipart.h"
+#include "unit/server/failure.h"
 
 namespace tandem::server {
 namespace {
 
 const BodyLimits kLimits;
-
-/// The error of a parse that must fail: "code: message [param]".
-template <class Parse>
-std::string failure(Parse parse) {
-  try {
-    parse();
-  } catch (const FieldError& error) {
-    return std::string(code_name(error.code())) + ": " + error.what() + " [" + error.param() + "]";
-  } catch (const Error& error) {
-    return std::string(code_name(error.code())) + ": " + error.what();
-  }
-  return "accepted";
-}
 
 std::string embeddings_failure(const std::string& json, const BodyLimits& limits = kLimits) {
   return failure([&] { parse_embeddings(json, limits); });

@@ -11,21 +11,12 @@
 #include "server/openapi.h"
 #include "server/routes.h"
 #include "server/vectors.h"
+#include "unit/server/failure.h"
 
 namespace tandem::server {
 namespace {
 
 const BodyLimits kLimits;
-
-template <class Parse>
-std::string failure(Parse parse) {
-  try {
-    parse();
-  } catch (const Error& error) {
-    return std::string(code_name(error.code())) + ": " + error.what();
-  }
-  return "accepted";
-}
 
 std::string lift(const std::string& json, std::vector<HostPixels>& pictures) {
   return lift_pixels(json, pictures, kLimits);
