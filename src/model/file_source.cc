@@ -148,4 +148,19 @@ std::string FileSource::hash() const {
   return digest.hex();
 }
 
+std::unique_ptr<WeightSource> open_mapped(const std::vector<std::filesystem::path>& files,
+                                          std::vector<StoredTensor> (*read)(std::span<const std::byte> bytes,
+                                                                            std::string_view file)) {
+  std::vector<MappedFile> mapped;
+  std::vector<StoredTensor> tensors;
+  for (const std::filesystem::path& file : files) {
+    mapped.emplace_back(file);
+    for (StoredTensor& tensor : read(mapped.back().bytes(), file.string())) {
+      tensor.file = mapped.size() - 1;
+      tensors.push_back(std::move(tensor));
+    }
+  }
+  return std::make_unique<FileSource>(std::move(mapped), std::move(tensors));
+}
+
 }  // namespace tandem::model

@@ -61,4 +61,10 @@ std::vector<StoredTensor> read_safetensors(std::span<const std::byte> bytes, std
 /// and unsupported for objects that are not tensors or plain containers, by name.
 std::vector<StoredTensor> read_torch_archive(std::span<const std::byte> bytes, std::string_view file);
 
+/// All tensors of these files, as one of the readers above finds them in each. Throws what it throws, not_found and
+/// io_error.
+std::unique_ptr<WeightSource> open_mapped(const std::vector<std::filesystem::path>& files,
+                                          std::vector<StoredTensor> (*read)(std::span<const std::byte> bytes,
+                                                                            std::string_view file));
+
 }  // namespace tandem::model

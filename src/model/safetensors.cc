@@ -114,16 +114,7 @@ std::vector<StoredTensor> read_safetensors(std::span<const std::byte> bytes, std
 }
 
 std::unique_ptr<WeightSource> open_safetensors(const std::vector<std::filesystem::path>& files) {
-  std::vector<MappedFile> mapped;
-  std::vector<StoredTensor> tensors;
-  for (const std::filesystem::path& file : files) {
-    mapped.emplace_back(file);
-    for (StoredTensor& tensor : read_safetensors(mapped.back().bytes(), file.string())) {
-      tensor.file = mapped.size() - 1;
-      tensors.push_back(std::move(tensor));
-    }
-  }
-  return std::make_unique<FileSource>(std::move(mapped), std::move(tensors));
+  return open_mapped(files, read_safetensors);
 }
 
 }  // namespace tandem::model

@@ -178,16 +178,7 @@ std::vector<StoredTensor> read_torch_archive(std::span<const std::byte> bytes, s
 }
 
 std::unique_ptr<WeightSource> open_torch_archive(const std::vector<std::filesystem::path>& files) {
-  std::vector<MappedFile> mapped;
-  std::vector<StoredTensor> tensors;
-  for (const std::filesystem::path& file : files) {
-    mapped.emplace_back(file);
-    for (StoredTensor& tensor : read_torch_archive(mapped.back().bytes(), file.string())) {
-      tensor.file = mapped.size() - 1;
-      tensors.push_back(std::move(tensor));
-    }
-  }
-  return std::make_unique<FileSource>(std::move(mapped), std::move(tensors));
+  return open_mapped(files, read_torch_archive);
 }
 
 }  // namespace tandem::model
