@@ -177,11 +177,29 @@ struct EngineOptions {
   /// How long a replica may measure, when it is made, what passes of several sizes take; passes then have the sizes
   /// that are fastest for what waits. 0: it does not.
   double measure_seconds = 0;
+  /// A replica computes passes of the usual sizes when it is made, so that the first requests are as fast as later
+  /// ones.
+  bool warm_up = false;
   CacheOptions caches;
   std::size_t max_queue = 4096;               ///< items waiting; beyond it submit() throws overloaded
   bool load_vision = true, load_text = true;  ///< a tower that is not loaded refuses its inputs
   std::uint64_t max_pixels = 178'956'970;     ///< of one picture, before decoding
   std::shared_ptr<Observer> observer = {};    ///< told where the time goes; may be null
+};
+
+/// What a pass took, measured when its replica was made.
+struct PassSeconds {
+  int items = 0;
+  double seconds = 0;
+};
+
+/// What the first replica computed before it took work.
+struct Rehearsed {
+  int warm_passes = 0;                     ///< for EngineOptions::warm_up
+  double warm_seconds = 0;                 ///< all of them together
+  int recorded = 0;                        ///< passes that a GPU's replicas, all of them, have recorded by then
+  std::vector<PassSeconds> images, texts;  ///< for EngineOptions::measure_seconds, by items
+  int text_tokens = 0;                     ///< of each of those texts; 0: none were measured
 };
 
 struct EngineInfo {
@@ -198,6 +216,7 @@ struct EngineInfo {
   double load_seconds = 0, logit_scale = 0;
   bool vision_loaded = true, text_loaded = true;
   bool knows_photographs = true;  ///< false for the bundled demo model
+  Rehearsed rehearsed;
 };
 
 /// What became of an Engine's replicas: `working` and those that are `replacing` a failed device's, of `replicas`.
@@ -212,6 +231,7 @@ struct KernelChoices {
   std::string file;  ///< of measurements that is in use (`tandem bench --tune`); empty: none
   int measured = 0;  ///< shapes whose algorithm a measurement chose
   int proposed = 0;  ///< shapes that the library's heuristic chose for
+  int recorded = 0;  ///< passes recorded, to be issued all at once from then on
 };
 
 /// One token of a text.

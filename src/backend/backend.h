@@ -203,6 +203,7 @@ struct Memory {
 struct Choices {
   std::string file;                           ///< of measurements that is in use; empty: none
   std::atomic<int> measured{0}, proposed{0};  ///< shapes: by a measurement, by the library's heuristic
+  std::atomic<int> recorded{0};               ///< passes of replay()
 };
 
 /// A point in the order of the operations that a backend was given.
@@ -280,8 +281,6 @@ class Backend {
   /// Issues the operations of `pass`, which uploads, downloads and allocates nothing and waits for nothing. A backend
   /// that can records those of a key that comes again and from then on issues them all at once.
   virtual void replay(const PassKey&, const std::function<void()>& pass) { pass(); }
-  /// A hint, outside a forward pass, that `rows` x `weight` is going to be multiplied: a backend may make its plan now.
-  virtual void warm_up(const LinearArgs&) {}
 
   // Choosing kernels by measurement, never during a request (`tandem bench --tune`, bench/cuda_operations).
   /// Forgets what was measured before. From now on the first use of a shape times what could compute it and keeps the

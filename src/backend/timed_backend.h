@@ -63,7 +63,6 @@ class TimedBackend final : public Backend {
                                   Precision precision) const override {
     return inner_->patch_embed_scratch(batch, image, patch, width, precision);
   }
-  void warm_up(const LinearArgs& a) override { inner_->warm_up(a); }
   void start_tuning() override { inner_->start_tuning(); }
   std::string tuned() const override { return inner_->tuned(); }
   int take_tuned(const std::string& text, const std::string& file) override { return inner_->take_tuned(text, file); }

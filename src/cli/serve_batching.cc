@@ -44,6 +44,7 @@ void apply(const BatchingOptions& o, server::ServerOptions& server) {
   engine.max_batch = o.batch, engine.replicas = o.replicas;
   engine.max_delay = std::chrono::microseconds(o.delay_us);
   engine.measure_seconds = o.measure_seconds;
+  engine.warm_up = true;
   // A request that the limit admits must fit the queue.
   engine.max_queue = static_cast<std::size_t>(std::max(o.queue, server.max_items));
   engine.caches.coalesce = !o.no_coalescing;

@@ -12,6 +12,7 @@
 #include "engine/context_impl.h"
 #include "engine/find_model.h"
 #include "engine/measure.h"
+#include "engine/rehearsal.h"
 #include "engine/scheduler.h"
 #include "engine/serving.h"
 #include "engine/ticker.h"
@@ -28,6 +29,9 @@ constexpr std::chrono::milliseconds kTick{100};
 constexpr std::size_t kCachesPart = 8;
 /// Tensors prepared at once while loading: each stands in memory twice.
 constexpr int kLoadThreads = 8;
+
+/// Of the time for measuring, where texts are measured too.
+constexpr double kPicturesPart = 0.75;
 
 /// How long a caller stays awake: passes that take longer do not notice a thread that is woken.
 constexpr std::chrono::milliseconds kAwake{5};
@@ -54,8 +58,8 @@ struct Engine::Impl {
   std::unique_ptr<engine::Replica> make_replica(Context::Impl& context, int index, int sharing) const;
   /// Takes memory for the caches, which become smaller where there is little.
   void reserve_caches(Context::Impl& context);
-  /// Measures what passes take, for the sizes that the replica chooses from now on.
-  void plan_batches(engine::Replica& replica) const;
+  /// Warms a replica up, and measures what its passes take, for the sizes that it chooses from now on.
+  void rehearse(engine::Replica& replica) const;
   void check(const Request& request) const;
   void describe(const EngineOptions& options);
   std::vector<Embedding> embed(Request request, bool images);
@@ -171,7 +175,7 @@ std::unique_ptr<engine::Replica> Engine::Impl::make_replica(Context::Impl& conte
     logger.log(LogLevel::warning, cat("memory suffices for batches of ", replica->max_batch(), ", not ",
                                       options.max_batch, ": larger requests are computed in parts"));
   }
-  if (options.measure_seconds > 0) plan_batches(*replica);
+  rehearse(*replica);
   return replica;
 }
 
@@ -192,12 +196,48 @@ void Engine::Impl::reserve_caches(Context::Impl& context) {
   caches = context.memory.reserve(engine::Caches::bytes(options.caches, dim, side), "caches");
 }
 
-void Engine::Impl::plan_batches(engine::Replica& replica) const {
-  const auto times = engine::measure_passes(replica.lane(0), replica.most_images(), options.measure_seconds);
-  std::string said;
-  for (const auto& t : times) said += cat(said.empty() ? "" : ", ", t.items, ": ", t.seconds * 1e3, " ms");
-  logger.log(LogLevel::info, cat("passes of pictures on ", to_string(replica.backend().device()), " take: ", said));
-  replica.use(engine::BatchPlan(times, replica.most_images()));
+void Engine::Impl::rehearse(engine::Replica& replica) const {
+  const auto begin = engine::Clock::now();
+  const std::string device = to_string(replica.backend().device());
+  Rehearsed done;
+  engine::Rehearsal images(replica.lane_of(true), true), texts(replica.lane_of(false), false);
+  std::size_t most_images = replica.most_images(), most_texts = replica.most_texts();
+  if (options.warm_up) {
+    for (const auto& [kind, most] : {std::pair{&images, &most_images}, {&texts, &most_texts}}) {
+      const engine::Warmth warmth = engine::warm_up(*kind, *most);
+      *most = std::min(*most, warmth.most);
+      done.warm_passes += warmth.passes, done.warm_seconds += warmth.seconds;
+    }
+    logger.log(LogLevel::info,
+               cat("warmed up on ", device, ": ", done.warm_passes, " passes in ", done.warm_seconds, " s"));
+  }
+  const auto measure = [&](engine::Rehearsal& kind, std::size_t most, double seconds) {
+    const auto times = engine::measure_passes(kind, most, seconds);
+    if (times.empty()) return std::vector<PassSeconds>();
+    std::string said;
+    std::vector<PassSeconds> out;
+    for (const auto& t : times) {
+      said += cat(said.empty() ? "" : ", ", t.items, ": ", t.seconds * 1e3, " ms");
+      out.push_back({static_cast<int>(t.items), t.seconds});
+    }
+    logger.log(LogLevel::info,
+               cat("passes of ", kind.images() ? "pictures" : "texts", " on ", device, " take: ", said));
+    replica.use(kind.images(), engine::BatchPlan(times, kind.images() ? replica.most_images() : replica.most_texts()));
+    return out;
+  };
+  if (options.measure_seconds > 0) {
+    // Where a processor computes, a text costs the same in any pass: nothing to choose. A device issues small passes at
+    // once, and larger ones step by step.
+    const bool choose = replica.lane_of(false).backend().stream() != nullptr && replica.model().text.has_value();
+    const double left = std::max(options.measure_seconds - seconds_since(begin), options.measure_seconds / 2);
+    done.images = measure(images, most_images, choose ? left * kPicturesPart : left);
+    if (choose) {
+      done.texts = measure(texts, most_texts, left * (1 - kPicturesPart));
+      done.text_tokens = static_cast<int>(std::min<std::size_t>(
+          engine::Rehearsal::kUsualTokens, static_cast<std::size_t>(replica.model().config.text.context_length)));
+    }
+  }
+  replica.set_rehearsed(std::move(done));
 }
 
 void Engine::Impl::check(const Request& request) const {
@@ -248,6 +288,8 @@ void Engine::Impl::describe(const EngineOptions& given) {
   info.load_seconds = seconds_since(made);
   info.logit_scale = m.logit_scale;
   info.knows_photographs = files.knows_photographs;
+  info.rehearsed = first.rehearsed();
+  for (const auto& one : choices) info.rehearsed.recorded += one->recorded;
 }
 
 std::vector<Embedding> Engine::Impl::embed(Request request, bool images) {
@@ -345,7 +387,7 @@ KernelChoices Engine::kernel_choices() const {
   KernelChoices out;
   for (const auto& one : impl_->choices) {
     out.file = one->file;
-    out.measured += one->measured, out.proposed += one->proposed;
+    out.measured += one->measured, out.proposed += one->proposed, out.recorded += one->recorded;
   }
   return out;
 }

@@ -4,15 +4,14 @@
 #include <vector>
 
 #include "engine/batch_plan.h"
-#include "engine/lane.h"
+#include "engine/rehearsal.h"
 
 namespace tandem::engine {
 
-/// Computes passes of pictures that nobody waits for, of growing sizes up to `most` items, and beside every size from
-/// 16 on of one more (devices that compute in tiles take a step there). Every size is computed three times, at different
-/// moments, and the best counts: others disturb. Leaves out sizes that would go beyond `seconds` in all; the first is
-/// computed in any case. Also warms the lane up. Nothing begun may be there. Throws what
-/// a pass throws.
-std::vector<PassTime> measure_passes(Lane& lane, std::size_t most, double seconds);
+/// Computes passes of pictures, or of texts of the usual length, of growing sizes up to `most` items, and beside every
+/// size from 16 on of one more (devices that compute in tiles take a step there). Every size is computed three times,
+/// at different moments, and the best counts: others disturb. Leaves out sizes that would go beyond `seconds` in all;
+/// the first is computed in any case. Throws what a pass throws.
+std::vector<PassTime> measure_passes(Rehearsal& rehearsal, std::size_t most, double seconds);
 
 }  // namespace tandem::engine

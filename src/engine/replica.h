@@ -2,6 +2,7 @@
 // host one lane a tower, so that images and texts are computed at the same time.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -42,9 +43,13 @@ class Replica {
   /// Items of its largest passes.
   std::size_t most_images() const noexcept { return static_cast<std::size_t>(size_.images); }
   std::size_t most_texts() const noexcept { return static_cast<std::size_t>(size_.texts); }
-  /// How pictures that wait are cut into passes.
-  const BatchPlan& batch_plan() const noexcept { return batch_plan_; }
-  void use(BatchPlan plan) { batch_plan_ = std::move(plan); }
+  /// How items of a kind that wait are cut into passes.
+  const BatchPlan& batch_plan(bool images) const noexcept { return plans_[images ? 1 : 0]; }
+  void use(bool images, BatchPlan plan) { plans_[images ? 1 : 0] = std::move(plan); }
+  Lane& lane_of(bool images) noexcept { return images ? *lanes_.front() : *lanes_.back(); }
+  /// What was computed before there was any work.
+  const Rehearsed& rehearsed() const noexcept { return rehearsed_; }
+  void set_rehearsed(Rehearsed rehearsed) { rehearsed_ = std::move(rehearsed); }
 
   /// Batches that were computed, by all lanes.
   std::uint64_t finished() const noexcept;
@@ -76,7 +81,8 @@ class Replica {
   MemoryBudget::Reservation reserved_;  ///< given back after the lanes are gone
   std::vector<std::unique_ptr<Lane>> lanes_;
   PassSize size_;
-  BatchPlan batch_plan_;
+  std::array<BatchPlan, 2> plans_;  ///< texts, images
+  Rehearsed rehearsed_;
   std::size_t fixed_;
 };
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/strings.h"
+#include "engine/rehearsal.h"
 
 namespace tandem::engine {
 namespace {
@@ -23,10 +24,10 @@ constexpr std::chrono::milliseconds kMemoryPause{10};
 
 class LaneServer {
  public:
-  LaneServer(Lane& lane, const BatchPlan& plan, Scheduler::Taker& taker, Scheduler& scheduler, const Logger& logger,
+  LaneServer(Lane& lane, const Replica& replica, Scheduler::Taker& taker, Scheduler& scheduler, const Logger& logger,
              Observer* observer, const OnLost& on_lost)
       : lane_(lane),
-        plan_(plan),
+        replica_(replica),
         taker_(taker),
         scheduler_(scheduler),
         logger_(logger),
@@ -85,12 +86,22 @@ class LaneServer {
     return true;
   }
 
+  /// Whether texts are about as long as those that were measured: others' passes take another time.
+  static bool are_usual(std::span<const Item* const> texts) {
+    std::size_t tokens = 0;
+    for (const Item* text : texts) tokens += text->prepared.ids.size();
+    const std::size_t usual = texts.size() * Rehearsal::kUsualTokens;
+    return tokens >= usual / 2 && tokens <= 2 * usual;
+  }
+
   /// How many of the items the next pass should have.
   std::size_t planned(std::span<const Item* const> items) const {
     const std::size_t fitting = lane_.fitting(items);
-    if (!items.front()->image) return fitting;
+    const bool image = items.front()->image;
+    if (!image && !are_usual(items.first(fitting))) return fitting;
     // Seen from what waits, not only from what fits: 40 may be best as 20 and 20.
-    return std::min(fitting, plan_.next(fitting < items.size() && fitting == taker_.full[1] ? items.size() : fitting));
+    const bool full = fitting < items.size() && fitting == taker_.full[image ? 1 : 0];
+    return std::min(fitting, replica_.batch_plan(image).next(full ? items.size() : fitting));
   }
 
   /// Begins a batch, or answers it.
@@ -173,7 +184,7 @@ class LaneServer {
   }
 
   Lane& lane_;
-  const BatchPlan& plan_;  ///< of pictures
+  const Replica& replica_;
   Scheduler::Taker& taker_;
   Scheduler& scheduler_;
   const Logger& logger_;
@@ -206,8 +217,7 @@ std::optional<ItemError> serve(Replica& replica, Scheduler& scheduler, const Log
     for (auto& taker : takers) scheduler.dismiss(taker);
   };
   const auto work = [&](std::size_t i) {
-    const BatchPlan& plan = replica.batch_plan();
-    LaneServer server(replica.lane(i), plan, takers[i], scheduler, logger, observer, on_lost);
+    LaneServer server(replica.lane(i), replica, takers[i], scheduler, logger, observer, on_lost);
     if (const auto why = server.run()) leave(*why);
   };
   std::vector<std::thread> others;

@@ -72,6 +72,7 @@ void Workers::serve(int index, const Work& work) {
       const std::lock_guard lock(mutex_);
       if (!std::exchange(noted, true)) --health_.working, ++health_.replacing, health_.reason = why.message;
     };
+    const std::uint64_t rehearsed = own->finished();
     std::optional<ItemError> lost;
     try {
       lost = work.serve(*own, on_lost);
@@ -80,7 +81,7 @@ void Workers::serve(int index, const Work& work) {
     }
     if (!lost) return;
     on_lost(*lost);
-    if (own->finished() > 0) tries = 0;
+    if (own->finished() > rehearsed) tries = 0;
     own.reset();
     own = replace(index, work, std::move(*lost), tries);
   }

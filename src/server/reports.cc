@@ -16,7 +16,15 @@ telemetry::ModelFacts facts_of(const Service& service) {
   facts.replicas = health.replicas, facts.working = health.working, facts.replacing = health.replacing;
   facts.queue_items = service.queued();
   facts.in_flight = service.in_flight();
-  if (service.loaded()) facts.device = service.info().device, facts.precision = service.info().precision;
+  if (service.loaded()) {
+    facts.device = service.info().device, facts.precision = service.info().precision;
+    const Rehearsed& done = service.info().rehearsed;
+    facts.warm_passes = done.warm_passes, facts.warm_seconds = done.warm_seconds;
+    facts.recorded_passes = done.recorded;
+    for (const PassSeconds& pass : done.images) facts.image_passes.push_back({pass.items, pass.seconds});
+    for (const PassSeconds& pass : done.texts) facts.text_passes.push_back({pass.items, pass.seconds});
+    facts.text_tokens = done.text_tokens;
+  }
   const ModelCounts& counts = service.counts();
   facts.images = counts.images, facts.texts = counts.texts, facts.batches = counts.batches;
   facts.compute_seconds = 1e-9 * static_cast<double>(counts.nanoseconds);

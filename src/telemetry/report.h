@@ -12,6 +12,11 @@ namespace tandem::telemetry {
 
 /// One model of the server at the moment of the question, and what it computed from the start on.
 struct ModelFacts {
+  /// A pass of so many items, and the seconds that it took when it was measured.
+  struct Pass {
+    int items = 0;
+    double seconds = 0;
+  };
   std::string name, device, precision;
   std::string state;  ///< as Live's
   bool ready = false;
@@ -20,6 +25,12 @@ struct ModelFacts {
   std::size_t in_flight = 0;  ///< requests handed to it and not answered
   std::uint64_t images = 0, texts = 0, batches = 0;
   double compute_seconds = 0;  ///< of its batches
+  // Before it was ready: what warmed it up, and what passes were measured to take.
+  int warm_passes = 0;
+  double warm_seconds = 0;
+  std::vector<Pass> image_passes, text_passes;
+  int text_tokens = 0;      ///< of each text of text_passes
+  int recorded_passes = 0;  ///< by a GPU, before it was ready
 };
 
 /// What the server knows at the moment of the question.

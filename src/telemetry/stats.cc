@@ -130,6 +130,12 @@ json memory_json(const Telemetry& telemetry, const Live& live) {
           {"gpus", gpus}};
 }
 
+json passes_json(const std::vector<ModelFacts::Pass>& passes) {
+  json out = json::array();
+  for (const auto& pass : passes) out.push_back({{"items", pass.items}, {"ms", 1000 * pass.seconds}});
+  return out;
+}
+
 json models_json(const std::vector<ModelFacts>& models) {
   json out = json::array();
   for (const ModelFacts& model : models) {
@@ -144,7 +150,14 @@ json models_json(const std::vector<ModelFacts>& models) {
          {"in_flight", model.in_flight},
          {"items", {{"images", model.images}, {"texts", model.texts}}},
          {"batches", model.batches},
-         {"compute_seconds", model.compute_seconds}});
+         {"compute_seconds", model.compute_seconds},
+         {"warm_up",
+          {{"passes", model.warm_passes},
+           {"seconds", model.warm_seconds},
+           {"recorded_passes", model.recorded_passes},
+           {"image_passes", passes_json(model.image_passes)},
+           {"text_passes", passes_json(model.text_passes)},
+           {"text_tokens", model.text_tokens}}}});
   }
   return out;
 }

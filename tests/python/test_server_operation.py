@@ -50,6 +50,10 @@ def test_stages_are_measured_where_the_work_is_done():
         assert abs(sum(stage["share"] for stage in stats["stages"].values()) - 1) < 1e-6
         assert stats["memory"]["resident_bytes"] > 1 << 20 and stats["memory"]["gpus"] == []
         assert stats["latency"]["count"] == 2
+        warm_up = stats["models"][0]["warm_up"]  # both towers, before the server was ready
+        assert warm_up["passes"] >= 2 and warm_up["seconds"] > 0 and warm_up["recorded_passes"] == 0
+        assert [one["items"] for one in warm_up["image_passes"]][:1] == [1]
+        assert warm_up["text_passes"] == [] and warm_up["text_tokens"] == 0
 
 
 def test_spans_reach_a_collector():

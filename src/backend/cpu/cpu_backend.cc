@@ -133,11 +133,6 @@ class CpuBackend final : public Backend {
            size_of(types(p).activation);
   }
 
-  void warm_up(const LinearArgs& a) override {
-    const GemmCall call = call_of(a);
-    if (uses_onednn(call)) onednn_->prepare(call);
-  }
-
   void patch_embed(const PatchEmbedArgs& a) override {
     check(a);
     require_type("patch_embed", "out", a.out.dtype, a.out.dtype == DType::f32);

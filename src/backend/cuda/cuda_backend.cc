@@ -55,7 +55,7 @@ class CudaBackend final : public Backend {
         weights_(health_, staging_, device.index),
         matmul_(health_, device.index, stream_.get(), *choices_),
         linear_(health_, device_, queue_, matmul_, *choices_, queue_.overlap ? kAhead : AheadLimits{}),
-        graphs_(health_, stream_.get(), options.warn) {}
+        graphs_(health_, stream_.get(), *choices_, options.warn) {}
 
   ~CudaBackend() override {
     // Work in flight uses the staging memory and the workspace.
@@ -189,12 +189,6 @@ class CudaBackend final : public Backend {
     const std::int64_t columns = (static_cast<std::int64_t>(patch) * patch * 3 + 7) / 8 * 8;
     return static_cast<std::size_t>(std::min(batch, images_at_a_time(tokens)) * tokens * columns) *
            size_of(types(p).activation);
-  }
-
-  void warm_up(const LinearArgs& a) override {
-    health_.enter();
-    const CudaWeight& w = stored(a.weight);
-    matmul_.prepare(call_of(w.split() ? split_part(a, w, 0, split_rows_of(w, a.x.view.rows())) : a));
   }
 
   void start_tuning() override {

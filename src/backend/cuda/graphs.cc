@@ -39,6 +39,7 @@ void Graphs::record(Entry& entry, const std::function<void()>& pass) {
   const cudaError_t made = cudaGraphInstantiate(&graph, captured, 0);
   if (made != cudaSuccess) return refuse(entry, cudaGetErrorString(made));
   entry.graph = Owned<cudaGraphExec_t, cudaGraphExecDestroy>(graph);
+  ++choices_.recorded;
 }
 
 void Graphs::refuse(Entry& entry, std::string_view why) {

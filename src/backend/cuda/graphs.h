@@ -16,7 +16,9 @@ class Graphs {
   using Warn = std::function<void(std::string_view)>;
   static constexpr std::size_t kMost = 64;
 
-  Graphs(Health& health, cudaStream_t stream, Warn warn) : health_(health), stream_(stream), warn_(std::move(warn)) {}
+  /// choices: where recorded passes are counted.
+  Graphs(Health& health, cudaStream_t stream, Choices& choices, Warn warn)
+      : health_(health), stream_(stream), choices_(choices), warn_(std::move(warn)) {}
 
   /// The first time, a key's pass is issued as it is: algorithms are chosen and memory is made then. The second time it
   /// is recorded, from then on replayed. A pass that cannot be recorded is always issued as it is, and a warning says
@@ -35,6 +37,7 @@ class Graphs {
 
   Health& health_;
   cudaStream_t stream_;
+  Choices& choices_;
   Warn warn_;
   std::map<PassKey, Entry> entries_;
   std::uint64_t clock_ = 0;

@@ -142,6 +142,22 @@ TEST_P(CudaEngine, RecordedPassesGiveTheSameBits) {
   EXPECT_TRUE(said.empty()) << said.front();
 }
 
+TEST_P(CudaEngine, AWarmEngineMakesNoPlanForItsFirstRequests) {
+  EngineOptions o = options(GetParam(), "cuda:0", Precision::automatic);
+  o.warm_up = true;
+  Engine gpu(context_, o);
+  const KernelChoices before = gpu.kernel_choices();
+  EXPECT_GT(before.recorded, 16);
+  EXPECT_GT(gpu.info().rehearsed.warm_passes, before.recorded);
+  EXPECT_EQ(gpu.info().rehearsed.recorded, before.recorded);
+  for (const int count : {1, 2, 8}) static_cast<void>(gpu.embed_images(pictures(gpu.info().input_size, count)));
+  for (const int common : {4, 30}) static_cast<void>(gpu.embed_texts(sentences(gpu.info(), 1, common)));
+  const KernelChoices after = gpu.kernel_choices();
+  EXPECT_EQ(after.recorded, before.recorded);
+  EXPECT_EQ(after.measured, before.measured);
+  EXPECT_EQ(after.proposed, before.proposed);
+}
+
 TEST_P(CudaEngine, InputsAndVectorsStayOnTheDevice) {
   Engine gpu(context_, options(GetParam(), "cuda:0", Precision::fp16));
   const auto images = pictures(gpu.info().input_size, 70);  // more than are copied to a slot
