@@ -14,6 +14,9 @@ struct ContextOptions {
   int decode_threads = 0;  ///< threads that decode and resize pictures; 0: as many as `threads`
   bool graphs = true;      ///< on a GPU: record small passes and replay them; off for looking for a fault
   bool pin_threads = false;  ///< bind compute threads to cores
+  /// Bind each decode thread to a core that the process may use, from the last one backwards: compute threads take the
+  /// first ones.
+  bool pin_decode_threads = false;
   /// Receives the library's log lines: level 0 debug, 1 info, 2 warning, 3 error. Called from several threads.
   std::function<void(int level, std::string_view message)> log = {};
   /// Bytes that the weights and arenas of all Engines on this Context may take together; 0: no limit but the machine's.

@@ -11,10 +11,12 @@ void throw_no_thread(std::string_view what, const std::error_code& why) {
                   "; raise the limits of processes and memory (ulimit -u, -v), or use fewer threads"));
 }
 
-ThreadPool::ThreadPool(int threads, std::size_t max_waiting) : size_(threads), max_waiting_(max_waiting) {
+ThreadPool::ThreadPool(int threads, std::size_t max_waiting, std::vector<int> cores)
+    : size_(threads), cores_(std::move(cores)), max_waiting_(max_waiting) {
   try {
     for (int i = 0; i < threads; ++i) {
-      threads_.push_back(start_thread(cat("thread ", i + 1, " of ", threads), [this] { work(); }));
+      threads_.push_back(
+          start_thread(cat("thread ", i + 1, " of ", threads), [this, i] { work(static_cast<std::size_t>(i)); }));
     }
   } catch (...) {  // those that run must end before their objects do
     stop();
@@ -71,7 +73,8 @@ void ThreadPool::stop() {
   for (auto& task : rest) task();
 }
 
-void ThreadPool::work() {
+void ThreadPool::work(std::size_t index) {
+  if (!cores_.empty()) bind_to_core(cores_[index % cores_.size()]);
   for (;;) {
     std::function<void()> task;
     {

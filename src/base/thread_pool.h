@@ -31,8 +31,11 @@ std::thread start_thread(std::string_view what, Body&& body) {
 /// Runs tasks in the order they came. Tasks must not throw.
 class ThreadPool {
  public:
-  /// At most `max_waiting` tasks of submit() wait for a thread. Throws unavailable where the system gives no threads.
-  explicit ThreadPool(int threads, std::size_t max_waiting = std::numeric_limits<std::size_t>::max());
+  /// At most `max_waiting` tasks of submit() wait for a thread. cores: each thread is bound to one of these, in turn,
+  /// as bind_to_core() does; none: they go where the system puts them. Throws unavailable where the system gives no
+  /// threads.
+  explicit ThreadPool(int threads, std::size_t max_waiting = std::numeric_limits<std::size_t>::max(),
+                      std::vector<int> cores = {});
   ~ThreadPool();  ///< stop()
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -49,9 +52,10 @@ class ThreadPool {
   int size() const noexcept { return size_; }
 
  private:
-  void work();
+  void work(std::size_t index);
 
   const int size_;
+  const std::vector<int> cores_;
   const std::size_t max_waiting_;
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -62,5 +66,9 @@ class ThreadPool {
 
 /// Cores that this process may use (its affinity mask, not the machine's count); at least 1.
 int usable_cores() noexcept;
+/// Their numbers, ascending; empty where the system does not say.
+std::vector<int> usable_core_numbers();
+/// Keeps the calling thread on one core. Best effort: a thread that is not bound computes the same.
+void bind_to_core(int core) noexcept;
 
 }  // namespace tandem

@@ -1,6 +1,7 @@
 #include "tandem/context.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/strings.h"
 #include "engine/context_impl.h"
@@ -20,12 +21,22 @@ ContextOptions resolved(ContextOptions o) {
   return o;
 }
 
+/// One a decode thread, the last ones first; none: they are not bound.
+std::vector<int> decode_cores(const ContextOptions& o) {
+  if (!o.pin_decode_threads) return {};
+  std::vector<int> cores = usable_core_numbers();
+  std::reverse(cores.begin(), cores.end());
+  return cores;
+}
+
+constexpr std::size_t kUnbounded = std::numeric_limits<std::size_t>::max();  // the queues before it are bounded
+
 }  // namespace
 
 Context::Impl::Impl(const ContextOptions& given)
     : options(resolved(given)),
       threads_given(given.threads != 0),
-      decode(options.decode_threads),
+      decode(options.decode_threads, kUnbounded, decode_cores(options)),
       memory(given.memory_budget) {
   if (options.log) {
     logger = Logger(

@@ -2,7 +2,6 @@
 
 #include <immintrin.h>
 #include <omp.h>
-#include <sched.h>
 
 #include "base/strings.h"
 #include "base/thread_pool.h"
@@ -12,13 +11,6 @@ namespace {
 
 /// Looks before sleeping; a pause is 20 to 40 nanoseconds.
 constexpr int kLooks = 2000;
-
-void bind_to(int core) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(core, &set);
-  ::sched_setaffinity(0, sizeof set, &set);  // best effort: unbound threads compute the same
-}
 
 }  // namespace
 
@@ -49,9 +41,9 @@ void Team::stop() {
 void Team::bind_caller() {
   if (cores_.empty() || bound_ == std::this_thread::get_id()) return;
   bound_ = std::this_thread::get_id();
-  if (kind_ == Kind::own) return bind_to(cores_[0]);
+  if (kind_ == Kind::own) return bind_to_core(cores_[0]);
 #pragma omp parallel num_threads(threads_)
-  bind_to(cores_[static_cast<std::size_t>(omp_get_thread_num()) % cores_.size()]);
+  bind_to_core(cores_[static_cast<std::size_t>(omp_get_thread_num()) % cores_.size()]);
 }
 
 void Team::run_all(std::int64_t tasks, Function function, const void* body) {
@@ -113,7 +105,7 @@ bool Team::help(int thread) {
 }
 
 void Team::work(int thread) {
-  if (!cores_.empty()) bind_to(cores_[static_cast<std::size_t>(thread) % cores_.size()]);
+  if (!cores_.empty()) bind_to_core(cores_[static_cast<std::size_t>(thread) % cores_.size()]);
   while (!stop_) {
     const int seen = calls_;
     for (int i = 0; i < kLooks; ++i) {

@@ -151,5 +151,30 @@ TEST(ThreadPool, TheProcessHasACore) {
   EXPECT_EQ(cores, 1);
 }
 
+TEST(ThreadPool, ThreadsStayOnTheirCores) {
+  const std::vector<int> cores = usable_core_numbers();
+  ASSERT_EQ(static_cast<int>(cores.size()), usable_cores());
+  std::vector<std::vector<int>> seen(3);
+  {
+    // Each of the three is in a task when the next begins.
+    ThreadPool pool(3, 100, {cores.back(), cores.front()});
+    std::atomic<std::size_t> begun{0};
+    for (int i = 0; i < 3; ++i) {
+      pool.post([&] {
+        seen[begun++] = usable_core_numbers();
+        while (begun < 3) std::this_thread::yield();
+      });
+    }
+  }
+  int last = 0, first = 0;
+  for (const auto& own : seen) {
+    ASSERT_EQ(own.size(), 1U);
+    last += own.front() == cores.back() ? 1 : 0, first += own.front() == cores.front() ? 1 : 0;
+  }
+  EXPECT_EQ(last, cores.size() == 1 ? 3 : 2);
+  EXPECT_EQ(first, cores.size() == 1 ? 3 : 1);
+  EXPECT_EQ(usable_core_numbers(), cores) << "of this thread";
+}
+
 }  // namespace
 }  // namespace tandem
