@@ -148,11 +148,11 @@ TEST(Dialects, CoheresListsAndTypesAreCheckedOneByOne) {
   EXPECT_EQ(body.dimensions, 8);
   EXPECT_TRUE(body.refuse_long);
   const auto fails = [](const char* json) { return failure([&] { parse_cohere(json, kLimits); }); };
-  EXPECT_EQ(fails("{}"), "invalid_argument: give \"texts\", \"images\" or \"inputs\", a list");
+  EXPECT_EQ(fails("{}"), "invalid_argument: give \"texts\", \"images\" or \"inputs\", a list [texts]");
   EXPECT_EQ(fails(R"({"texts":["a"],"inputs":[{"content":"b"}]})"),
-            "invalid_argument: give only one of \"texts\" and \"inputs\"");
+            "invalid_argument: give only one of \"texts\" and \"inputs\" [inputs]");
   EXPECT_EQ(fails(R"({"texts":["a",{"text":"b"}]})").substr(0, 25), "invalid_argument: texts[1");
-  EXPECT_EQ(fails(R"({"inputs":["a"]})"), "invalid_argument: inputs[0] must be an object with \"content\"");
+  EXPECT_EQ(fails(R"({"inputs":["a"]})"), "invalid_argument: inputs[0] must be an object with \"content\" [inputs]");
   EXPECT_EQ(fails(R"({"images":[[1]]})").substr(0, 26), "invalid_argument: images[0");
   EXPECT_NE(fails(R"({"texts":["a"],"embedding_types":["int8"]})").find("\"int8\" is not computed here"),
             std::string::npos);
