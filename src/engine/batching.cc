@@ -109,7 +109,8 @@ std::vector<Item> Scheduler::take(const Taker& taker, ReadyQueue& queue, const F
     count = std::max<std::size_t>(count_fitting(), 1);
   }
   if (wait && count == found.size() && count < taker.full[k]) {
-    hold = image && limits_.take_turns && pumps_ > 0 && level(found.front()->second.item) > 0
+    preparing_ = pumps_ > 0 && (preparing_ || is_crowd());
+    hold = image && limits_.take_turns && preparing_ && level(found.front()->second.item) > 0
                ? now + kSweep
                : held_until(taker, image, count, oldest);
     if (hold > now) return {};
@@ -125,6 +126,7 @@ std::vector<Item> Scheduler::take(const Taker& taker, ReadyQueue& queue, const F
   prepared_ -= count;
   images_last_ = image;
   computing_ = limits_.take_turns;
+  preparing_ = false;
   return batch;
 }
 

@@ -24,9 +24,9 @@ struct SchedulerLimits {
   std::size_t max_items = 4096;            ///< accepted and not answered
   std::size_t prepare_ahead = 64;          ///< prepared, and not yet taken
   std::chrono::microseconds max_delay{0};  ///< as EngineOptions::max_delay
-  /// One thread takes, and what it starts computes on the cores that prepare: pictures are prepared while no batch is
-  /// computed, and a batch of them is taken when none is being prepared. Threads that share an operation wait for the
-  /// slowest of them, so one core that is lent to a decoder holds up all.
+  /// One thread takes, and what it starts computes on the cores that prepare: where many pictures wait, they are
+  /// prepared while no batch is computed, and a batch of them is taken when none is being prepared. Threads that share
+  /// an operation wait for the slowest of them, so one core that is lent to a decoder holds up all.
   bool take_turns = false;
 };
 
@@ -125,7 +125,10 @@ class Scheduler {
   void push_ready(Item& item);
   /// Where there is no memory to start one, whoever comes next does, or drop_abandoned().
   void start_pumps() noexcept;
-  bool may_prepare() const { return !stopped_ && !computing_ && prepared_ < limits_.prepare_ahead; }
+  bool may_prepare() const { return !stopped_ && !(computing_ && is_crowd()) && prepared_ < limits_.prepare_ahead; }
+  /// So many pictures wait that all threads that prepare are busy for a while. Fewer are prepared at any time: a core
+  /// would be idle if the others' turn had to end first.
+  bool is_crowd() const { return coming_[1] >= 2 * static_cast<std::size_t>(pool_.size()); }
   void pump() noexcept;
   /// Prepares one item; false if it was answered with an error instead, or waits for an equal one.
   bool prepare(Item& item) noexcept;
@@ -171,6 +174,7 @@ class Scheduler {
   std::size_t items_ = 0;            // accepted, not answered
   std::size_t prepared_ = 0;         // being prepared, or ready
   int pumps_ = 0;
+  bool preparing_ = false;    // where both take turns: a crowd came, and not all of it is ready
   bool computing_ = false;    // where both take turns: a batch was taken, and the next was not asked for yet
   bool images_last_ = false;  // the kind that was taken last
   std::uint64_t sequence_ = 0;
