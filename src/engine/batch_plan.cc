@@ -41,12 +41,12 @@ double estimate(const std::vector<PassTime>& times, std::size_t items) {
 
 BatchPlan::BatchPlan(const std::vector<PassTime>& times, std::size_t most) : most_(most) {
   if (times.empty() || most == 0 || most > kMost) return;
-  std::vector<double> alone(most + 1);  // seconds of one pass
-  for (std::size_t n = 1; n <= most; ++n) alone[n] = estimate(times, n);
   const double least = each(*cheapest(times));
   const auto enough =
       std::find_if(times.begin(), times.end(), [&](const PassTime& t) { return each(t) <= least * (1 + kSlack); });
   most_ = most = std::min(most, std::max(enough->items, static_cast<std::size_t>(std::ceil(kLong / least))));
+  std::vector<double> alone(most + 1);  // seconds of one pass
+  for (std::size_t n = 1; n <= most; ++n) alone[n] = estimate(times, n);
   const double worth = std::max(kWorth, 2 * usual_spread(times));
   // Up to two full passes ahead; what lies beyond them is as much work either way.
   const std::size_t ahead = 2 * most;

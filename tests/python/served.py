@@ -109,8 +109,13 @@ def picture(kind="PNG", size=(40, 30), colour=(200, 30, 60)):
     return out.getvalue()
 
 
+def plain(content):
+    """Base64, and nothing around it."""
+    return base64.b64encode(content).decode()
+
+
 def data_uri(content, kind="png"):
-    return f"data:image/{kind};base64," + base64.b64encode(content).decode()
+    return f"data:image/{kind};base64,{plain(content)}"
 
 
 def tandem(*args, stdin=None):

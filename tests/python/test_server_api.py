@@ -10,7 +10,7 @@ import numpy
 import pytest
 
 import served
-from served import Served, data_uri, picture
+from served import Served, data_uri, picture, plain
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_classify(server):
     assert {one["label"] for one in best} == set(labels)
     assert sum(one["probability"] for one in best) == pytest.approx(1, abs=1e-5)
     assert [one["logit"] for one in best] == sorted((one["logit"] for one in best), reverse=True)
-    two = server.post("/classify", {"images": [data_uri(picture()), base64.b64encode(picture("JPEG")).decode()],
+    two = server.post("/classify", {"images": [data_uri(picture()), plain(picture("JPEG"))],
                                     "labels": labels, "templates": ["a photo of {}", "{}"], "top": 2}).json["results"]
     assert len(two) == 2 and all(len(one["labels"]) == 2 for one in two)
 
@@ -114,7 +114,7 @@ def test_classify_says_what_the_command_line_says(server, tmp_path):
     path.write_bytes(picture())
     told, = served.tandem("classify", "--model", served.TINY, "--json", path, "--labels", "red,green,blue",
                           "--template", "a {} thing", "--template", "{}")
-    got = server.post("/classify", {"image": base64.b64encode(path.read_bytes()).decode(),
+    got = server.post("/classify", {"image": plain(path.read_bytes()),
                                     "labels": ["red", "green", "blue"], "templates": ["a {} thing", "{}"]})
     for one, other in zip(told["labels"], got.json["results"][0]["labels"]):
         assert one["label"] == other["label"]
@@ -126,14 +126,14 @@ def test_without_a_template_both_use_the_same(server, tmp_path):
     path = tmp_path / "one.png"
     path.write_bytes(picture())
     told, = served.tandem("classify", "--model", served.TINY, "--json", path, "--labels", "red,green,blue")
-    got = server.post("/classify", {"image": base64.b64encode(path.read_bytes()).decode(), "labels": ["red", "green", "blue"]})
+    got = server.post("/classify", {"image": plain(path.read_bytes()), "labels": ["red", "green", "blue"]})
     assert [one["label"] for one in told["labels"]] == [one["label"] for one in got.json["results"][0]["labels"]]
     for one, other in zip(told["labels"], got.json["results"][0]["labels"]):
         assert one["logit"] == pytest.approx(other["logit"], abs=1e-4)
 
 
 def test_classify_by_form_and_by_picture(server):
-    expected = server.post("/classify", {"image": base64.b64encode(picture()).decode(), "labels": ["red", "blue"]}).json
+    expected = server.post("/classify", {"image": plain(picture()), "labels": ["red", "blue"]}).json
     boundary = uuid.uuid4().hex
     form = b"".join(
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{extra}\r\n\r\n'.encode() + value + b"\r\n"

@@ -5,8 +5,8 @@ import base64
 import numpy
 import pytest
 
-from served import Served, data_uri, picture
-from test_server_dialects import form, ok, plain, same
+from served import Served, data_uri, picture, plain
+from test_server_dialects import form, ok, same
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """What clients of other servers send and read, to the letter: TEI, infinity, Cohere and Jina, immich, weaviate, Roboflow,
 and the older contracts /infer and /api."""
-import base64
 import io
 import json
 import uuid
@@ -10,17 +9,13 @@ import pytest
 from PIL import Image
 
 import served
-from served import Served, data_uri, picture
+from served import Served, data_uri, picture, plain
 
 
 @pytest.fixture(scope="module")
 def server():
     with Served() as running:
         yield running
-
-
-def plain(content):
-    return base64.b64encode(content).decode()
 
 
 def form(**fields):

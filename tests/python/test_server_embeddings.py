@@ -9,17 +9,13 @@ import pytest
 from PIL import Image
 
 import served
-from served import Served, data_uri, picture
+from served import Served, data_uri, picture, plain
 
 
 @pytest.fixture(scope="module")
 def server():
     with Served() as running:
         yield running
-
-
-def plain(content):
-    return base64.b64encode(content).decode()
 
 
 def npy(array):
