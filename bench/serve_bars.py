@@ -89,6 +89,8 @@ class Setup:
     def load(self, url, *more, threads=None):
         """A report of `tandem loadtest`; a request that was not answered, or wrongly, ends the run."""
         command = [self.program, "loadtest", url, "--json", "--threads", threads or self.options.load_threads, *more]
+        if "--concurrency" in more and "--rate" not in more:  # no thread without a connection
+            command[command.index("--threads") + 1] = min(command[command.index("--threads") + 1], more[more.index("--concurrency") + 1])
         done = subprocess.run(self.pinned(self.load_cores, command), capture_output=True, text=True, timeout=500)
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(map(str, command))}: {(done.stderr + done.stdout)[-1500:]}")
@@ -248,7 +250,7 @@ def main():
     parser.add_argument("--precisions", default="", help="default: fp32,bf16 on a processor, fp16 on a GPU")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6, help="of every load")
-    parser.add_argument("--files", type=int, default=400)
+    parser.add_argument("--files", type=int, default=0, help="default: 400 on a processor, 3000 on a GPU")
     parser.add_argument("--work", help="a folder for the files, which are kept; default: a temporary one")
     parser.add_argument("--server-cores", type=int, default=0, help="the server's; the load gets the others. 0: all for both")
     parser.add_argument("--load-threads", type=int, default=0, help="default: 1 on a processor, 4 on a GPU")
@@ -262,6 +264,7 @@ def main():
     gpu = options.device != "cpu"
     options.models = options.models or ("random:ViT-B-32" if gpu else "random:ViT-B-32,emoji")
     options.precisions = options.precisions or ("fp16" if gpu else "fp32,bf16")
+    options.files = options.files or (3000 if gpu else 400)
     options.load_threads = options.load_threads or (4 if gpu else 1)
     result = {"machine": options.machine, "facts": gpu_machine.facts(options.device), "date": time.strftime("%Y-%m-%d"),
               "command": "bench/serve_bars.py " + " ".join(sys.argv[1:]), "errors": [], "comparisons": []}

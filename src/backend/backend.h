@@ -253,6 +253,8 @@ class Backend {
   virtual std::uint64_t mark() { return 0; }
   /// Returns when the device has reached a mark.
   virtual void wait_for(std::uint64_t) {}
+  /// The same, some ten microseconds later, and other threads have the processor meanwhile.
+  virtual void wait_asleep(std::uint64_t mark) { wait_for(mark); }
 
   virtual Memory memory() const { return {}; }
   /// The stream of work as the device's library knows it (a cudaStream_t): what a Communicator issues its sums on, and

@@ -39,6 +39,7 @@ class TimedBackend final : public Backend {
   Buffer allocate_landing(std::size_t bytes) override { return inner_->allocate_landing(bytes); }
   std::uint64_t mark() override { return inner_->mark(); }
   void wait_for(std::uint64_t mark) override { inner_->wait_for(mark); }
+  void wait_asleep(std::uint64_t mark) override { inner_->wait_asleep(mark); }
   Memory memory() const override { return inner_->memory(); }
   void* stream() const noexcept override { return inner_->stream(); }
   std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision precision) override {

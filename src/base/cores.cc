@@ -1,3 +1,4 @@
+#include <pthread.h>
 #include <sched.h>
 
 #include <thread>
@@ -33,6 +34,10 @@ void bind_to_core(int core) noexcept {
   CPU_ZERO(&set);
   CPU_SET(core, &set);
   ::sched_setaffinity(0, sizeof set, &set);
+}
+
+void name_thread(const char* name) noexcept {
+  ::pthread_setname_np(::pthread_self(), name);
 }
 
 }  // namespace tandem

@@ -11,8 +11,8 @@ void throw_no_thread(std::string_view what, const std::error_code& why) {
                   "; raise the limits of processes and memory (ulimit -u, -v), or use fewer threads"));
 }
 
-ThreadPool::ThreadPool(int threads, std::size_t max_waiting, std::vector<int> cores)
-    : size_(threads), cores_(std::move(cores)), max_waiting_(max_waiting) {
+ThreadPool::ThreadPool(int threads, std::size_t max_waiting, std::vector<int> cores, const char* name)
+    : size_(threads), cores_(std::move(cores)), name_(name), max_waiting_(max_waiting) {
   try {
     for (int i = 0; i < threads; ++i) {
       threads_.push_back(
@@ -74,6 +74,7 @@ void ThreadPool::stop() {
 }
 
 void ThreadPool::work(std::size_t index) {
+  name_thread(name_);
   if (!cores_.empty()) bind_to_core(cores_[index % cores_.size()]);
   for (;;) {
     std::function<void()> task;

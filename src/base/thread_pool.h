@@ -32,10 +32,10 @@ std::thread start_thread(std::string_view what, Body&& body) {
 class ThreadPool {
  public:
   /// At most `max_waiting` tasks of submit() wait for a thread. cores: each thread is bound to one of these, in turn,
-  /// as bind_to_core() does; none: they go where the system puts them. Throws unavailable where the system gives no
-  /// threads.
+  /// as bind_to_core() does; none: they go where the system puts them. name: as of name_thread(), lives as long as the
+  /// pool. Throws unavailable where the system gives no threads.
   explicit ThreadPool(int threads, std::size_t max_waiting = std::numeric_limits<std::size_t>::max(),
-                      std::vector<int> cores = {});
+                      std::vector<int> cores = {}, const char* name = "pool");
   ~ThreadPool();  ///< stop()
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -56,6 +56,7 @@ class ThreadPool {
 
   const int size_;
   const std::vector<int> cores_;
+  const char* const name_;
   const std::size_t max_waiting_;
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -70,5 +71,7 @@ int usable_cores() noexcept;
 std::vector<int> usable_core_numbers();
 /// Keeps the calling thread on one core. Best effort: a thread that is not bound computes the same.
 void bind_to_core(int core) noexcept;
+/// What top -H and debuggers call the calling thread: at most 15 characters.
+void name_thread(const char* name) noexcept;
 
 }  // namespace tandem

@@ -99,8 +99,13 @@ Command declare_serve(CLI::App& root) {
   flags.flag("--allow-urls", server.allow_urls,
              "fetch pictures given as http and https addresses of the open internet");
   flags.number("--max-connections", server.max_connections, 1, 1 << 20, "open at once")->default_str("12000");
-  flags.number("--io-threads", server.io_threads, 1, 1024, "threads that read and write")->default_str("2");
-  flags.number("--worker-threads", server.worker_threads, 1, 1024, "threads that parse large bodies")->default_str("2");
+  flags
+      .number("--io-threads", server.io_threads, 0, 1024, "threads that read and write; 0: half of the cores, 2 to 16")
+      ->default_str("0");
+  flags
+      .number("--worker-threads", server.worker_threads, 0, 1024,
+              "threads that parse large bodies and write answers; 0: half of the cores, 2 to 16")
+      ->default_str("0");
   flags.seconds("--request-seconds", server.request_seconds, "time for one request")->default_str("120");
   flags.seconds("--drain-seconds", server.drain_seconds, "time for requests under way after SIGTERM")
       ->default_str("30");

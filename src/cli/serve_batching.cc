@@ -2,23 +2,7 @@
 
 #include <algorithm>
 
-#include "base/strings.h"
-#include "base/thread_pool.h"
-
 namespace tandem::cli {
-namespace {
-
-/// With fewer cores than this, decoding and computing need each other's.
-constexpr int kPinnedCores = 8;
-
-Pinning parse_pinning(std::string_view name) {
-  if (name == "auto") return Pinning::automatic;
-  if (name == "on") return Pinning::on;
-  if (name == "off") return Pinning::off;
-  throw Error(Code::invalid_argument, cat("pinning '", name, "' is unknown: choose one of auto, on, off"));
-}
-
-}  // namespace
 
 void declare_batching(Flags& flags, BatchingOptions& o) {
   constexpr const char* kWork = "Work";
@@ -36,10 +20,7 @@ void declare_batching(Flags& flags, BatchingOptions& o) {
       ->group(kWork);
   flags.number("--decode-threads", o.decode_threads, 0, 4096, "threads that decode pictures; 0: all cores")
       ->group(kWork);
-  flags
-      .choice("--pin-decode", o.pin_decode, parse_pinning,
-              "each of them stays on one core: auto (on from 8 cores on), on, off")
-      ->group(kWork);
+  flags.flag("--pin-decode", o.pin_decode, "each of them stays on one core")->group(kWork);
   flags.number("--text-cache", o.texts, 0, 100'000'000, "vectors of texts that are remembered")
       ->default_str("10000")
       ->group(kMemory);
@@ -74,8 +55,7 @@ void apply(const BatchingOptions& o, server::ServerOptions& server) {
     engine.caches.image_bytes = static_cast<std::size_t>(o.image_mib) << kMib;
   }
   server.context.decode_threads = o.decode_threads;
-  server.context.pin_decode_threads =
-      o.pin_decode == Pinning::on || (o.pin_decode == Pinning::automatic && usable_cores() >= kPinnedCores);
+  server.context.pin_decode_threads = o.pin_decode;
   if (o.memory_mib > 0) {
     // A quarter at most is for requests on their way; the model and what is remembered have the rest.
     const std::size_t limit = static_cast<std::size_t>(o.memory_mib) << kMib;

@@ -8,14 +8,11 @@
 
 namespace tandem::cli {
 
-/// Whether threads are bound to cores.
-enum class Pinning { automatic, on, off };
-
 struct BatchingOptions {
   int batch = 0, delay_us = 2000, queue = 4096, replicas = 1;
   int texts = 10'000, pictures = 1000, image_mib = 64;
   int memory_mib = 0, decode_threads = 0;
-  Pinning pin_decode = Pinning::automatic;
+  bool pin_decode = false;
   double measure_seconds = 2;
   bool no_cache = false, no_coalescing = false;
 };

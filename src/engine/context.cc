@@ -36,7 +36,7 @@ constexpr std::size_t kUnbounded = std::numeric_limits<std::size_t>::max();  // 
 Context::Impl::Impl(const ContextOptions& given)
     : options(resolved(given)),
       threads_given(given.threads != 0),
-      decode(options.decode_threads, kUnbounded, decode_cores(options)),
+      decode(options.decode_threads, kUnbounded, decode_cores(options), "decode"),
       memory(given.memory_budget) {
   if (options.log) {
     logger = Logger(

@@ -231,10 +231,10 @@ void Lane::begin(std::span<Item> items) {
   ++begun_;
 }
 
-std::vector<Embedding> Lane::finish(std::span<Item> items) {
+std::vector<Embedding> Lane::finish(std::span<Item> items, bool asleep) {
   const Slot& slot = slots_[(next_ + slots_.size() - begun_) % slots_.size()];
   --begun_;
-  backend_->wait_for(slot.mark);
+  asleep ? backend_->wait_asleep(slot.mark) : backend_->wait_for(slot.mark);
   ++passes_;
   if (most_.images + most_.texts < size_.images + size_.texts && passes_ - shrunk_at_ >= kPatience) {
     most_.images = std::min(2 * most_.images, size_.images), most_.texts = std::min(2 * most_.texts, size_.texts);

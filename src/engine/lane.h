@@ -40,8 +40,8 @@ class Lane {
   void begin(std::span<Item> items);
   bool can_begin() const noexcept { return begun_ < slots_.size(); }
   /// Waits for the oldest batch begun, whose items these are: an Embedding each. Throws when the pass failed, and has
-  /// forgotten it then as well.
-  std::vector<Embedding> finish(std::span<Item> items);
+  /// forgotten it then as well. asleep: where other threads need the processor, as Backend::wait_asleep().
+  std::vector<Embedding> finish(std::span<Item> items, bool asleep = false);
   /// Of the batch finished last: seconds that handing its pixels over took, and the rest.
   double copy_seconds() const noexcept { return copy_seconds_; }
   double compute_seconds() const noexcept { return compute_seconds_; }

@@ -116,7 +116,8 @@ std::size_t Scheduler::raw_items() const {
 }
 
 void Scheduler::stay_awake(const Taker& taker, std::unique_lock<std::mutex>& lock) {
-  if (taker.awake.count() == 0) return;
+  // Where pictures are being prepared their threads need the processors, and the next work is no surprise.
+  if (taker.awake.count() == 0 || pumps_ > 0) return;
   const std::uint64_t seen = changes_;
   lock.unlock();
   const auto until = Clock::now() + taker.awake;
@@ -372,6 +373,11 @@ void Scheduler::stop(const ItemError& error) noexcept {
       for (auto& [turn, waiting] : ready[level][k]) end(waiting.item);
     }
   }
+}
+
+bool Scheduler::is_preparing() const {
+  const std::lock_guard lock(mutex_);
+  return pumps_ > 0;
 }
 
 std::size_t Scheduler::size() const {

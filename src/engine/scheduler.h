@@ -86,6 +86,8 @@ class Scheduler {
   void stop(const ItemError& error) noexcept;
 
   std::size_t size() const;
+  /// Whether the pool's threads are at work on what is to be computed.
+  bool is_preparing() const;
   Caches& caches() noexcept { return caches_; }
 
   /// Items of a request in one of its turns.

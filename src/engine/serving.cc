@@ -140,7 +140,7 @@ class LaneServer {
     begun_.pop_front();
     std::vector<Embedding> answers;
     try {
-      answers = lane_.finish(batch);
+      answers = lane_.finish(batch, scheduler_.is_preparing());
     } catch (const std::exception& error) {
       return recover(std::move(batch), to_item_error(error));
     }
@@ -224,7 +224,10 @@ std::optional<ItemError> serve(Replica& replica, Scheduler& scheduler, const Log
   try {
     others.reserve(takers.size());  // a thread that runs already must find its place
     for (std::size_t i = 1; i < takers.size(); ++i) {
-      others.push_back(start_thread("the thread of a replica's text tower", [&work, i] { work(i); }));
+      others.push_back(start_thread("the thread of a replica's text tower", [&work, i] {
+        name_thread("compute-text");
+        work(i);
+      }));
     }
     work(0);
   } catch (const std::exception& error) {

@@ -14,6 +14,7 @@ Workers::Workers(int count, Make make) : make_(std::move(make)), replicas_(stati
       std::promise<void> made;
       auto answer = made.get_future();
       threads_.push_back(start_thread(cat("compute thread ", i + 1, " of ", count), [&, i, work = work_] {
+        name_thread("compute");
         auto& own = replicas_[static_cast<std::size_t>(i)];
         try {
           own = make_(i, count - i);

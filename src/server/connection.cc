@@ -29,9 +29,6 @@ using asio::ip::tcp;
 using boost::system::error_code;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t kBufferBytes = 64 << 10;
-constexpr std::size_t kSlowestBytesPerSecond = 16 << 10;
-constexpr std::size_t kPadding = 64;  // behind a body, for the JSON parser
 constexpr auto kLook = std::chrono::milliseconds(100);
 constexpr auto kGrace = std::chrono::seconds(5);  // for the engine to notice a deadline before the server answers
 constexpr auto kFirstKnock =
@@ -114,71 +111,32 @@ asio::awaitable<bool> Connection::exchange(Buffer& buffer) {
   const bool keep_wanted = parser.get().keep_alive();
   Operation::Exchange around(shared_.service.operation(), call, client_);
   std::optional<Answer> answer = refuse_head(parser.get());
+  bool whole = parser.is_done();  // nothing of the body is left to read
   if (!answer) {
     answer = around.admit();
     // A small body is read all the same, so that the connection can be kept.
     const bool small = parser.content_length().value_or(kInlineBytes + 1) <= kInlineBytes;
-    if (answer && !parser.is_done() && small && parser.get().count(http::field::expect) == 0) {
-      co_await read_body(buffer, parser, *call);
+    if (answer && !whole && small && parser.get().count(http::field::expect) == 0) {
+      co_await read_body(buffer, parser, *call, whole);
     }
   }
-  if (!answer && !parser.is_done() && parser.get().count(http::field::expect) > 0)
-    answer = refuse_early(shared_.service, *call);
-  if (!answer && !parser.is_done()) answer = co_await read_body(buffer, parser, *call);
-  if (!answer && !parser.is_done()) co_return false;  // the client left or was too slow
+  if (!answer && !whole && parser.get().count(http::field::expect) > 0) answer = refuse_early(shared_.service, *call);
+  if (!answer && !whole) answer = co_await read_body(buffer, parser, *call, whole);
+  if (!answer && !whole) co_return false;  // the client left or was too slow
   if (!answer) {
     call->body = std::move(parser.get().body());
     call->facts.bytes_in = call->body.size();
     answer = co_await answer_of(call);
   }
   around.dress(*answer);
-  const bool unread = !parser.is_done();
-  const bool keep = keep_wanted && !unread && !answer->close && !shared_.draining;
+  const bool keep = keep_wanted && whole && !answer->close && !shared_.draining;
   const std::string_view body =
       head_only || answer->status == 204 || answer->status == 304 ? std::string_view() : answer->bytes();
   around.answering(*answer, body.size());
   const bool written = co_await write(head_of(*answer, keep).substr(std::exchange(ahead_, 0)), body);
   if (written) around.written();
-  if ((unread || answer->close) && written) co_await linger(buffer);
+  if ((!whole || answer->close) && written) co_await linger(buffer);
   co_return keep&& written;
-}
-
-/// The rest of a body; an answer when it is refused. When the client leaves or is too slow neither an answer nor the
-/// end of the body comes.
-asio::awaitable<std::optional<Answer>> Connection::read_body(Buffer& buffer, Parser& parser, Call& call) {
-  try {
-    co_return co_await receive(buffer, parser, call);
-  } catch (...) {  // no room for it
-    co_return answer_to_current_exception();
-  }
-}
-
-asio::awaitable<std::optional<Answer>> Connection::receive(Buffer& buffer, Parser& parser, Call& call) {
-  std::string& body = parser.get().body();
-  if (const auto length = parser.content_length()) {
-    call.memory.hold(static_cast<std::size_t>(*length), "the body");
-    body.reserve(static_cast<std::size_t>(*length) + kPadding);
-  }
-  error_code error;
-  if (parser.get().count(http::field::expect) > 0 && parser.get().version() == 11) {
-    co_await write("HTTP/1.1 100 Continue\r\n\r\n", {});
-  }
-  parser.eager(true);
-  const auto begin = Clock::now();
-  while (!parser.is_done()) {
-    stream_.expires_at(
-        begin + seconds_of(shared_.options.body_seconds + static_cast<double>(body.size()) / kSlowestBytesPerSecond));
-    co_await http::async_read_some(stream_, buffer, parser, asio::redirect_error(asio::use_awaitable, error));
-    if (error == http::error::need_more) error = {};
-    if (error && error.category() == http::make_error_code(http::error::body_limit).category() &&
-        error != http::error::partial_message && error != http::error::end_of_stream) {
-      co_return answer_to_bad_request(error, shared_.options.max_body_bytes);
-    }
-    if (error) co_return std::nullopt;
-    call.memory.hold(body.size(), "the body");
-  }
-  if (body.capacity() - body.size() < kPadding) body.reserve(body.size() + kPadding);
-  co_return std::nullopt;
 }
 
 asio::awaitable<Answer> Connection::answer_of(CallPtr call) {
@@ -283,6 +241,11 @@ void Connection::watch_tls(const std::shared_ptr<Pending>& pending, const Cancel
   });
 }
 
+void Connection::expect_bytes(Clock::time_point begin, std::size_t moved) {
+  const double rest = static_cast<double>(moved) / kSlowestBytesPerSecond;
+  stream_.expires_at(begin + seconds_of(shared_.options.body_seconds + rest));
+}
+
 /// False when the client left, or took the answer more slowly than the slowest allowed.
 asio::awaitable<bool> Connection::write(std::string head, std::string_view body) {
   const std::array<asio::const_buffer, 2> both{asio::buffer(head), asio::buffer(body.data(), body.size())};
@@ -291,8 +254,7 @@ asio::awaitable<bool> Connection::write(std::string head, std::string_view body)
   const auto begin = Clock::now();
   error_code error;
   while (left > 0) {
-    stream_.expires_at(
-        begin + seconds_of(shared_.options.body_seconds + static_cast<double>(written) / kSlowestBytesPerSecond));
+    expect_bytes(begin, written);
     const std::size_t count = co_await stream_.async_write_some(rest, asio::redirect_error(asio::use_awaitable, error));
     if (error) co_return false;
     rest.consume(count);

@@ -44,13 +44,18 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void withdraw();          ///< sets the cancel flag of the request being answered
 
  private:
+  static constexpr std::size_t kBufferBytes = 64 << 10;  // of what arrives ahead, and of chunks
+  static constexpr std::size_t kSlowestBytesPerSecond = 16 << 10;
   using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
   using Buffer = boost::beast::flat_buffer;
   struct Pending;
 
   boost::asio::awaitable<bool> exchange(Buffer& buffer);
-  boost::asio::awaitable<std::optional<Answer>> read_body(Buffer& buffer, Parser& parser, Call& call);
-  boost::asio::awaitable<std::optional<Answer>> receive(Buffer& buffer, Parser& parser, Call& call);
+  boost::asio::awaitable<std::optional<Answer>> read_body(Buffer& buffer, Parser& parser, Call& call, bool& whole);
+  boost::asio::awaitable<bool> receive(Buffer& buffer, Parser& parser);
+  boost::asio::awaitable<std::optional<Answer>> receive_chunks(Buffer& buffer, Parser& parser, Call& call);
+  /// Gives the next bytes time, for all that it is since `begin` and for those that moved.
+  void expect_bytes(std::chrono::steady_clock::time_point begin, std::size_t moved);
   boost::asio::awaitable<Answer> answer_of(CallPtr call);
   boost::asio::awaitable<bool> write(std::string head, std::string_view body);
   boost::asio::awaitable<void> linger(Buffer& buffer);

@@ -100,7 +100,11 @@ void post_embeddings(Service& service, const CallPtr& call, const Reply& reply) 
   EmbeddingsBody body;
   if (is(*call, "application/x-npy") || is(*call, "application/npy") || is(*call, "application/x-numpy")) {
     // Not copied: the pictures are the body.
-    const auto bytes = std::make_shared<const std::string>(std::move(call->body));
+    const std::shared_ptr<const std::string> bytes(new std::string(std::move(call->body)),
+                                                   [bodies = service.bodies()](std::string* done) {
+                                                     bodies->give(std::move(*done));
+                                                     delete done;
+                                                   });
     body = parse_embeddings_npy(bytes, call->query, service.body_limits());
   } else if (is(*call, "image/") || is(*call, "application/octet-stream")) {
     body = take_bytes(service, *call, [&](const BodyLimits& limits) {

@@ -145,6 +145,7 @@ void Http::Impl::take(tcp::socket socket) {
 
 /// An I/O thread's life.
 void Http::Impl::serve() noexcept {
+  name_thread("io");
   for (;;) {
     try {
       io.run();

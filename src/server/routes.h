@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include "server/message.h"
 #include "server/openapi.h"
@@ -47,20 +48,20 @@ inline constexpr std::size_t kInlineBytes = 32 << 10;
 /// What parse() makes of a call's body, which is freed. While both are there, and the parser's own memory, they are
 /// counted; afterwards what was made of the body stands for it.
 template <class Parse>
-auto take_body(const Service& service, Call& call, Parse parse) {
+auto take_body(Service& service, Call& call, Parse parse) {
   const BodyLimits limits = service.body_limits();
   const Extra counted(call.memory, parse_bytes(call.body, limits), "parsing the body");
   auto made = parse(limits);
-  call.body = {};
+  service.bodies()->give(std::exchange(call.body, {}));
   return made;
 }
 
 /// The same for a body that is no JSON: what is made of it takes as much as it has itself.
 template <class Parse>
-auto take_bytes(const Service& service, Call& call, Parse parse) {
+auto take_bytes(Service& service, Call& call, Parse parse) {
   const Extra counted(call.memory, call.body.size(), "parsing the body");
   auto made = parse(service.body_limits());
-  call.body = {};
+  service.bodies()->give(std::exchange(call.body, {}));
   return made;
 }
 

@@ -4,12 +4,14 @@
 #include <signal.h>  // NOLINT(modernize-deprecated-headers): POSIX's part, which <csignal> does not promise
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <mutex>
 
 #include "base/strings.h"
+#include "base/thread_pool.h"
 #include "server/descriptors.h"
 #include "server/http.h"
 #include "server/models.h"
@@ -72,11 +74,19 @@ class BlockedSignals {
   sigset_t set_{}, pipe_{}, before_{};
 };
 
+ServerOptions with_threads(ServerOptions options) {
+  const int half = std::clamp(usable_cores() / 2, 2, 16);
+  for (int* threads : {&options.io_threads, &options.worker_threads}) {
+    if (*threads == 0) *threads = half;
+  }
+  return options;
+}
+
 }  // namespace
 
 struct Server::Impl {
   Impl(ServerOptions o, EncoderFactory factory)
-      : options(std::move(o)), service(options, std::move(factory)), http(options, service) {}
+      : options(with_threads(std::move(o))), service(options, std::move(factory)), http(options, service) {}
 
   void announce(const std::string& line) {
     service.operation().note(line);

@@ -76,7 +76,8 @@ const char* to_string(State state) noexcept {
 Common::Common(const ServerOptions& options)
     : operation(options.operation),
       memory(options.max_buffered_bytes),
-      pool(std::max(1, options.worker_threads), kMaxWaiting) {}
+      bodies(std::make_shared<Bodies>(options.max_buffered_bytes / 8)),
+      pool(std::max(1, options.worker_threads), kMaxWaiting, {}, "worker") {}
 
 Service::Service(const ServerOptions& options, EncoderFactory factory)
     : Service(options, std::move(factory), std::make_unique<Common>(options), nullptr, options.engine.model) {
@@ -273,6 +274,7 @@ void Service::watch() {
     lock.unlock();
     if (&first_ == this) {
       common_.operation.telemetry().sample();
+      common_.bodies->age();
       common_.operation.gpus().facts();  // the peak is of what was looked at
     }
     lock.lock();

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "base/thread_pool.h"
+#include "server/bodies.h"
 #include "server/body.h"
 #include "server/fetch.h"
 #include "server/gallery.h"
@@ -36,6 +37,7 @@ struct Common {
   explicit Common(const ServerOptions& options);
   Operation operation;
   MemoryLimit memory;
+  const std::shared_ptr<Bodies> bodies;
   ThreadPool pool;
   const std::string instance = random_uuid();  ///< of this run
 };
@@ -96,6 +98,8 @@ class Service {
   /// Null where URLs are not fetched, and once the service stops.
   std::shared_ptr<Fetcher> fetcher() const;
   MemoryLimit& memory() noexcept { return common_.memory; }
+  /// What keeps it may outlive the service.
+  const std::shared_ptr<Bodies>& bodies() noexcept { return common_.bodies; }
   Operation& operation() noexcept { return common_.operation; }
   /// Of this run of the server, a UUID.
   const std::string& instance() const noexcept { return common_.instance; }

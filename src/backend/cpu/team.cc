@@ -105,6 +105,7 @@ bool Team::help(int thread) {
 }
 
 void Team::work(int thread) {
+  name_thread("compute");
   if (!cores_.empty()) bind_to_core(cores_[static_cast<std::size_t>(thread) % cores_.size()]);
   while (!stop_) {
     const int seen = calls_;

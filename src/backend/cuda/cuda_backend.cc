@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
+#include <thread>
 
 #include "backend/cuda/graphs.h"
 #include "backend/cuda/kernels.h"
@@ -140,6 +142,17 @@ class CudaBackend final : public Backend {
     if (mark == 0) return;
     // An event that was used again stands behind the mark asked for: then this waits longer, never less.
     health_.check(cudaEventSynchronize(marks_[mark % kMarks].get()), "waiting for the device");
+  }
+  void wait_asleep(std::uint64_t mark) override {
+    constexpr std::chrono::microseconds kNap{50};  // an event that wakes its waiter would wake nobody sooner
+    health_.enter();
+    if (mark == 0) return;
+    for (;;) {
+      const cudaError_t state = cudaEventQuery(marks_[mark % kMarks].get());
+      if (state != cudaErrorNotReady) return health_.check(state, "waiting for the device");
+      static_cast<void>(cudaGetLastError());  // or the next launch would be told of it
+      std::this_thread::sleep_for(kNap);
+    }
   }
   void replay(const PassKey& key, const std::function<void()>& pass) override {
     health_.enter();

@@ -69,6 +69,35 @@ TEST_F(ServerTest, PipelinedChunkedAndExpectedBodies) {
   EXPECT_EQ(client.read().status, 404);  // without asking for the body
 }
 
+TEST_F(ServerTest, LargeBodiesAreReadWholeInWhateverPiecesTheyCome) {
+  start_ready();
+  Client client(server->port());
+  constexpr int kTexts = 1000;
+  std::string body = R"({"input": [)";
+  for (int i = 0; i < kTexts; ++i)
+    body += (i ? ", \"" : "\"") + std::string(500, static_cast<char>('a' + i % 26)) + "\"";
+  body += "]}";
+  // Two behind each other: what follows a body is the next request, wherever a piece ends.
+  const std::string request =
+      "POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+  const std::string all = request + request + "GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+  for (std::size_t at = 0, piece = 1; at < all.size(); at += piece, piece = piece * 3 % 300'007) {
+    client.send(std::string_view(all).substr(at, piece));
+  }
+  for (int i = 0; i < 2; ++i) {
+    const Got got = client.read();
+    ASSERT_EQ(got.status, 200) << got.body.substr(0, 300);
+    std::size_t count = 0;
+    for (std::size_t at = 0; (at = got.body.find("\"embedding\":", at)) != std::string::npos; ++at) ++count;
+    EXPECT_EQ(count, static_cast<std::size_t>(kTexts));
+  }
+  EXPECT_EQ(client.read().status, 200);
+  // One that ends too early is no request.
+  client.send(std::string_view(request).substr(0, request.size() - 1));
+  client.finish_sending();
+  EXPECT_FALSE(client.fill());
+}
+
 TEST_F(ServerTest, MalformedHeadsGetAnAnswer) {
   start_ready();
   const auto status = [&](const std::string& text) {
