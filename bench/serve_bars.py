@@ -235,6 +235,7 @@ def on_gpu(setup, result):
                 keep(title, "files", many["requests_per_second"])
                 keep(title, "idle_ms", load(*data, "--concurrency", 1, )["latency_ms"]["p50"])
                 keep(title, "p99_ms", load(*data, "--rate", f"{0.7 * many['requests_per_second']:.2f}")["latency_ms"]["p99"])
+            keep(title, "decode", 1 / setup.decode_seconds(model))  # again: cores that are shared change their speed
     for title, _ in cases:
         m = {key: median(values) for key, values in runs[title].items()}
         bars.append(bar(f"{title}: 64 decoded pictures a request over bench --io host", m["pixels"] / m["bench_host"], 0.8))

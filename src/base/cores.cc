@@ -1,6 +1,8 @@
 #include <pthread.h>
 #include <sched.h>
+#include <sys/resource.h>
 
+#include <cstring>
 #include <thread>
 
 #include "base/thread_pool.h"
@@ -36,8 +38,15 @@ void bind_to_core(int core) noexcept {
   ::sched_setaffinity(0, sizeof set, &set);
 }
 
+void give_way() noexcept {
+  constexpr int kNicest = 19;
+  ::setpriority(PRIO_PROCESS, 0, kNicest);  // of the calling thread alone, on Linux
+}
+
 void name_thread(const char* name) noexcept {
-  ::pthread_setname_np(::pthread_self(), name);
+  char kept[16] = {};  // a longer one would be refused
+  std::strncpy(kept, name, sizeof kept - 1);
+  ::pthread_setname_np(::pthread_self(), kept);
 }
 
 }  // namespace tandem

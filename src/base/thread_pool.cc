@@ -11,8 +11,7 @@ void throw_no_thread(std::string_view what, const std::error_code& why) {
                   "; raise the limits of processes and memory (ulimit -u, -v), or use fewer threads"));
 }
 
-ThreadPool::ThreadPool(int threads, std::size_t max_waiting, std::vector<int> cores, const char* name)
-    : size_(threads), cores_(std::move(cores)), name_(name), max_waiting_(max_waiting) {
+ThreadPool::ThreadPool(int threads, PoolOptions options) : size_(threads), options_(std::move(options)) {
   try {
     for (int i = 0; i < threads; ++i) {
       threads_.push_back(
@@ -32,7 +31,7 @@ void ThreadPool::submit(std::function<void()> task) {
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) throw Error(Code::unavailable, "no more work is taken: the program is stopping");
-    if (waiting_.size() >= max_waiting_) {
+    if (waiting_.size() >= options_.max_waiting) {
       throw Error(Code::overloaded, cat(waiting_.size(), " pieces of work wait for a thread; try again shortly"));
     }
     waiting_.push_back(std::move(task));
@@ -74,9 +73,9 @@ void ThreadPool::stop() {
 }
 
 void ThreadPool::work(std::size_t index) {
-  name_thread(name_);
-  if (!cores_.empty()) bind_to_core(cores_[index % cores_.size()]);
-  for (;;) {
+  name_thread(options_.name.c_str());
+  if (!options_.cores.empty()) bind_to_core(options_.cores[index % options_.cores.size()]);
+  for (bool gave_way = false;;) {
     std::function<void()> task;
     {
       std::unique_lock lock(mutex_);
@@ -85,6 +84,7 @@ void ThreadPool::work(std::size_t index) {
       task = std::move(waiting_.front());
       waiting_.pop_front();
     }
+    if (gives_way_ && !std::exchange(gave_way, true)) tandem::give_way();
     task();
   }
 }

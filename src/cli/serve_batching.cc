@@ -18,9 +18,12 @@ void declare_batching(Flags& flags, BatchingOptions& o) {
   flags.seconds("--measure-seconds", o.measure_seconds, "time for finding the fastest sizes of passes; 0: none")
       ->default_str("2")
       ->group(kWork);
-  flags.number("--decode-threads", o.decode_threads, 0, 4096, "threads that decode pictures; 0: all cores")
+  flags
+      .number("--decode-threads", o.decode_threads, 0, 4096,
+              "threads that decode pictures; 0: all cores, one less for each GPU")
       ->group(kWork);
   flags.flag("--pin-decode", o.pin_decode, "each of them stays on one core")->group(kWork);
+  flags.flag("--equal-decode", o.decode_equal, "they do not give way to threads that compute")->group(kWork);
   flags.number("--text-cache", o.texts, 0, 100'000'000, "vectors of texts that are remembered")
       ->default_str("10000")
       ->group(kMemory);
@@ -56,6 +59,7 @@ void apply(const BatchingOptions& o, server::ServerOptions& server) {
   }
   server.context.decode_threads = o.decode_threads;
   server.context.pin_decode_threads = o.pin_decode;
+  server.context.decode_gives_way = !o.decode_equal;
   if (o.memory_mib > 0) {
     // A quarter at most is for requests on their way; the model and what is remembered have the rest.
     const std::size_t limit = static_cast<std::size_t>(o.memory_mib) << kMib;

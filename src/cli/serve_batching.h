@@ -12,7 +12,7 @@ struct BatchingOptions {
   int batch = 0, delay_us = 2000, queue = 4096, replicas = 1;
   int texts = 10'000, pictures = 1000, image_mib = 64;
   int memory_mib = 0, decode_threads = 0;
-  bool pin_decode = false;
+  bool pin_decode = false, decode_equal = false;
   double measure_seconds = 2;
   bool no_cache = false, no_coalescing = false;
 };

@@ -29,14 +29,13 @@ std::vector<int> decode_cores(const ContextOptions& o) {
   return cores;
 }
 
-constexpr std::size_t kUnbounded = std::numeric_limits<std::size_t>::max();  // the queues before it are bounded
-
 }  // namespace
 
 Context::Impl::Impl(const ContextOptions& given)
     : options(resolved(given)),
+      decode_threads_given(given.decode_threads != 0),
       threads_given(given.threads != 0),
-      decode(options.decode_threads, kUnbounded, decode_cores(options), "decode"),
+      decode(options.decode_threads, {.cores = decode_cores(options), .name = "decode"}),
       memory(given.memory_budget) {
   if (options.log) {
     logger = Logger(

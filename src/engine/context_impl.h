@@ -19,6 +19,7 @@ struct Context::Impl {
   explicit Impl(const ContextOptions& given);
   ContextOptions options;  ///< zeros resolved to the number of usable cores
   Logger logger;
+  bool decode_threads_given;
   bool threads_given;  ///< by the caller, for each replica; otherwise replicas divide the cores
   ThreadPool decode;   ///< decodes, resizes and tokenises for every Engine, and helps to load weights
   engine::MemoryBudget memory;

@@ -35,6 +35,9 @@ constexpr double kPicturesPart = 0.75;
 
 /// How long a caller stays awake: passes that take longer do not notice a thread that is woken.
 constexpr std::chrono::milliseconds kAwake{5};
+/// Of so many cores for each GPU one is left to the thread that feeds it: it needs about that much of a core where all
+/// are busy, and pictures do not wait behind pictures then. The same rate on 8 cores, and half the p99.
+constexpr int kCoresToSpare = 4;
 
 /// A future, and the callback that fulfils it: an error arrives as the exception it was.
 std::pair<std::future<Response>, OnDone> promised() {
@@ -113,7 +116,12 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
   for (int i = 0; i < workers->size(); ++i) {
     limits.prepare_ahead += 2 * static_cast<std::size_t>(workers->replica(i).max_batch());
   }
-  limits.take_turns = workers->size() == 1 && workers->replica(0).lane(0).backend().stream() == nullptr;
+  const bool on_processor = workers->replica(0).lane(0).backend().stream() == nullptr;
+  limits.take_turns = workers->size() == 1 && on_processor;
+  if (!on_processor && !shared.decode_threads_given && shared.decode.size() >= kCoresToSpare * workers->size()) {
+    limits.preparing = shared.decode.size() - workers->size();
+  }
+  if (on_processor && shared.options.decode_gives_way) shared.decode.give_way();
   scheduler =
       std::make_unique<engine::Scheduler>(*preparer, shared.decode, limits, options.caches, options.observer.get());
   describe(given);

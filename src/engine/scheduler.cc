@@ -142,7 +142,7 @@ void Scheduler::dismiss(Taker& taker) {
 void Scheduler::start_pumps() noexcept {
   const std::size_t raw = raw_items();
   try {
-    while (may_prepare() && pumps_ < pool_.size() && static_cast<std::size_t>(pumps_) < raw &&
+    while (may_prepare() && pumps_ < preparers() && static_cast<std::size_t>(pumps_) < raw &&
            prepared_ + static_cast<std::size_t>(pumps_) < limits_.prepare_ahead) {
       pool_.post([this] { pump(); });  // which waits for the lock that is held here
       ++pumps_;                        // not before: stop() would wait for one that could not be posted
@@ -151,9 +151,15 @@ void Scheduler::start_pumps() noexcept {
   }
 }
 
+int Scheduler::preparers() const {
+  constexpr std::size_t kCrowd = 4;  // for each thread
+  const bool crowd = raw_items() >= kCrowd * static_cast<std::size_t>(pool_.size());
+  return crowd ? pool_.size() : std::min(pool_.size(), limits_.preparing);
+}
+
 void Scheduler::pump() noexcept {
   std::unique_lock lock(mutex_);
-  while (may_prepare()) {
+  while (may_prepare() && pumps_ <= preparers()) {
     RawQueue* queue = nullptr;
     for (auto& level : raw_) {
       for (auto& kind : level) {  // long texts first: they are few, and cheaper than any picture

@@ -28,6 +28,9 @@ struct SchedulerLimits {
   /// prepared while no batch is computed, and a batch of them is taken when none is being prepared. Threads that share
   /// an operation wait for the slowest of them, so one core that is lent to a decoder holds up all.
   bool take_turns = false;
+  /// Threads of the pool that prepare at a time, at most all of them. Where a crowd waits all do: it asks for the most
+  /// pictures a second, not for the first soon.
+  int preparing = 1 << 20;
 };
 
 class Scheduler {
@@ -132,6 +135,8 @@ class Scheduler {
   /// would be idle if the others' turn had to end first.
   bool is_crowd() const { return coming_[1] >= 2 * static_cast<std::size_t>(pool_.size()); }
   void pump() noexcept;
+  /// Threads that may prepare now.
+  int preparers() const;
   /// Prepares one item; false if it was answered with an error instead, or waits for an equal one.
   bool prepare(Item& item) noexcept;
   /// The vector of an item that is known already is its answer; false: it was answered or follows an equal one. What is

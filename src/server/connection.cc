@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <boost/asio/dispatch.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -144,6 +145,7 @@ asio::awaitable<Answer> Connection::answer_of(CallPtr call) {
   const auto pending = std::make_shared<Pending>(executor);
   call->deadline = Clock::now() + seconds_of(shared_.options.request_seconds);
   cancel_ = call->cancel;
+  call->post = [executor](std::function<void()> work) { asio::post(executor, std::move(work)); };
   stream_.expires_never();
   dispatch(shared_.service, call, Reply([pending, executor](Answer answer) {
              asio::dispatch(executor, [pending, answer = std::move(answer)]() mutable {

@@ -31,6 +31,8 @@ struct Call {
   Wishes wishes;
   CancelFlag cancel = std::make_shared<std::atomic<bool>>(false);  ///< set when the client has gone
   Facts facts;
+  /// Runs a small piece of work on the thread that writes the answer; empty: there is none.
+  std::function<void(std::function<void()>)> post;
   Reservation memory;  ///< for the body and what is made of it, then for the answer until it is written
 };
 using CallPtr = std::shared_ptr<Call>;

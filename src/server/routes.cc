@@ -151,7 +151,8 @@ void dispatch(Service& service, const CallPtr& call, const Reply& reply) noexcep
     if (std::optional<Answer> refusal = refuse_early(service, *call)) return reply(std::move(*refusal));
     std::optional<Answer> none;
     const Route& route = *find(*call, none);
-    if (!route.on_pool && call->body.size() <= kInlineBytes) return run(route, service, call, reply);
+    const std::size_t most = call->content_type.starts_with("image/") ? kInlinePicture : kInlineBytes;
+    if (!route.on_pool && call->body.size() <= most) return run(route, service, call, reply);
     service.pool().submit([&route, &service, call, reply] {
       if (!call->cancel->load()) return run(route, service, call, reply);
       const bool gone = state_of(service) != State::draining;  // else the server stops, and withdrew what waits

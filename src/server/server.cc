@@ -75,10 +75,10 @@ class BlockedSignals {
 };
 
 ServerOptions with_threads(ServerOptions options) {
-  const int half = std::clamp(usable_cores() / 2, 2, 16);
-  for (int* threads : {&options.io_threads, &options.worker_threads}) {
-    if (*threads == 0) *threads = half;
-  }
+  const int cores = usable_cores();
+  // More than are needed wake each other, and take the cores of those who decode.
+  if (options.io_threads == 0) options.io_threads = std::clamp(cores * 3 / 8, 2, 12);
+  if (options.worker_threads == 0) options.worker_threads = std::clamp(cores / 2, 2, 16);
   return options;
 }
 

@@ -34,8 +34,8 @@ struct ServerOptions {
   std::string gallery;               ///< folder of pictures that POST /search looks through; empty: the demo's
   std::size_t max_gallery = 20'000;  ///< pictures taken from it, in path order
 
-  int io_threads = 0;      ///< threads that read, parse small requests and write; 0: half of the cores, 2 to 16
-  int worker_threads = 0;  ///< threads that parse large bodies and build answers; 0: the same
+  int io_threads = 0;      ///< threads that read, parse small requests and write; 0: 3 for 8 cores, 2 to 12
+  int worker_threads = 0;  ///< threads that parse large bodies and build answers; 0: half of the cores, 2 to 16
 
   std::size_t max_body_bytes = std::size_t{64} << 20;     ///< of one request; beyond it 413
   std::size_t max_buffered_bytes = std::size_t{1} << 30;  ///< of all requests being read or answered; beyond it 429

@@ -77,7 +77,7 @@ Common::Common(const ServerOptions& options)
     : operation(options.operation),
       memory(options.max_buffered_bytes),
       bodies(std::make_shared<Bodies>(options.max_buffered_bytes / 8)),
-      pool(std::max(1, options.worker_threads), kMaxWaiting, {}, "worker") {}
+      pool(std::max(1, options.worker_threads), {.max_waiting = kMaxWaiting, .name = "worker"}) {}
 
 Service::Service(const ServerOptions& options, EncoderFactory factory)
     : Service(options, std::move(factory), std::make_unique<Common>(options), nullptr, options.engine.model) {
@@ -162,7 +162,7 @@ void Service::announce(const std::string& line) {
   if (options_.announce && !options_.quiet) options_.announce(line);
 }
 
-void Service::hand_over(Request request, OnDone on_done, bool quick) {
+void Service::hand_over(Request request, OnDone on_done, bool quick, Post post) {
   std::shared_ptr<Encoder> encoder;
   std::list<UnderWay>::iterator at;
   {
@@ -173,31 +173,33 @@ void Service::hand_over(Request request, OnDone on_done, bool quick) {
     at = under_way_.insert(under_way_.end(), UnderWay{request.cancel});
   }
   try {
-    // Called on an engine thread, which must not wait: the answer is written on the pool. Where nothing was left to
-    // compute it is called inside submit(), and the way over the pool would cost more than the answer.
+    // Called on an engine thread, which must not wait: the answer is written on the pool, or where it is sent if it is
+    // small. Where nothing was left to compute it is called inside submit(), and any way would cost more than the
+    // answer.
+    if (!post) post = [this](std::function<void()> work) { common_.pool.post(std::move(work)); };
     const auto inside = quick ? std::make_shared<std::thread::id>(std::this_thread::get_id()) : nullptr;
-    encoder->submit(std::move(request),
-                    [this, at, inside, on_done = std::move(on_done)](std::variant<Response, ItemError> result) {
-                      if (inside && *inside == std::this_thread::get_id()) {
-                        note(result, at);
-                        const auto keep = on_done;
-                        return keep(std::move(result));
-                      }
-                      std::shared_ptr<std::variant<Response, ItemError>> shared;
-                      try {
-                        shared = std::make_shared<std::variant<Response, ItemError>>(std::move(result));
-                        common_.pool.post([this, at, on_done, shared] {
-                          // Noted before it is handed on: whoever waits for the answer may end the server next.
-                          const auto keep = on_done;
-                          note(*shared, at);
-                          keep(std::move(*shared));
-                        });
-                      } catch (const std::bad_alloc&) {  // no room on the pool: here, then, since it must be answered
-                        if (shared) result = std::move(*shared);
-                        note(result, at);
-                        on_done(std::move(result));
-                      }
-                    });
+    encoder->submit(std::move(request), [this, at, inside, post = std::move(post),
+                                         on_done = std::move(on_done)](std::variant<Response, ItemError> result) {
+      if (inside && *inside == std::this_thread::get_id()) {
+        note(result, at);
+        const auto keep = on_done;
+        return keep(std::move(result));
+      }
+      std::shared_ptr<std::variant<Response, ItemError>> shared;
+      try {
+        shared = std::make_shared<std::variant<Response, ItemError>>(std::move(result));
+        post([this, at, on_done, shared] {
+          // Noted before it is handed on: whoever waits for the answer may end the server next.
+          const auto keep = on_done;
+          note(*shared, at);
+          keep(std::move(*shared));
+        });
+      } catch (const std::bad_alloc&) {  // no room for it there: here, then, since it must be answered
+        if (shared) result = std::move(*shared);
+        note(result, at);
+        on_done(std::move(result));
+      }
+    });
   } catch (...) {
     const std::lock_guard lock(mutex_);
     under_way_.erase(at);
@@ -240,12 +242,13 @@ Clock::time_point Service::deadline_of(const Call& call) {
 
 void Service::submit(const CallPtr& call, Request request, const Reply& reply, std::function<void(Response)> on_done,
                      bool quick) {
-  quick = quick && request.images.size() + request.texts.size() <= kQuickItems;
+  const bool small = request.images.size() + request.texts.size() <= kQuickItems;
   request.deadline = deadline_of(*call);
   if (call->wishes.high) request.priority = *call->wishes.high ? Priority::high : Priority::normal;
   request.cancel = call->cancel;
   call->facts.images += static_cast<std::uint32_t>(request.images.size());
   call->facts.texts += static_cast<std::uint32_t>(request.texts.size());
+  common_.last_asked = Clock::now();
   // The call goes along: its memory is counted for as long as any of its work is there.
   hand_over(
       std::move(request),
@@ -264,7 +267,7 @@ void Service::submit(const CallPtr& call, Request request, const Reply& reply, s
           reply(answer_to_current_exception());
         }
       },
-      quick);
+      quick && small, small ? call->post : Post());
 }
 
 void Service::watch() {

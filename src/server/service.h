@@ -39,7 +39,8 @@ struct Common {
   MemoryLimit memory;
   const std::shared_ptr<Bodies> bodies;
   ThreadPool pool;
-  const std::string instance = random_uuid();  ///< of this run
+  const std::string instance = random_uuid();                       ///< of this run
+  std::atomic<std::chrono::steady_clock::time_point> last_asked{};  ///< when somebody last gave work to any model
 };
 
 /// One model: its engine, state, labels and gallery. The first of a server holds the others, and starts and stops them;
@@ -149,11 +150,14 @@ class Service {
   void end_engine();
   void make_default_labels();
   void find_gallery();
+  /// Returns when nobody has given work to any model for a while; false where that did not come.
+  bool wait_for_quiet() const;
   void fill_gallery();
   void watch();
+  using Post = std::function<void(std::function<void()>)>;
   /// submit() for every purpose: keeps account of what is under way and of failures. on_done runs on the pool, or,
   /// where it is said to be quick and everything was known already, inside the call.
-  void hand_over(Request request, OnDone on_done, bool quick = false);
+  void hand_over(Request request, OnDone on_done, bool quick = false, Post post = {});
   /// hand_over() and wait, again when the queue is full; for the loader's own work. Null when the server stops.
   std::optional<Response> ask(Request request);
   void note(const std::variant<Response, ItemError>& result, std::list<UnderWay>::iterator at);

@@ -1,8 +1,10 @@
 // The half of the Service that loads the model, and then computes what makes the page richer.
+#include <algorithm>
 #include <filesystem>
 #include <future>
 #include <optional>
 
+#include "base/clock.h"
 #include "base/strings.h"
 #include "hub/demo_names.h"
 #include "server/service.h"
@@ -11,7 +13,13 @@
 namespace tandem::server {
 namespace {
 
-constexpr std::size_t kGalleryPortion = 16;  // small, so that a user's request waits for little of it
+using Clock = std::chrono::steady_clock;
+
+// What is computed of the gallery at a time: little enough that a user's request need not wait for long.
+constexpr std::size_t kMostPictures = 16;
+constexpr double kPortionSeconds = 0.05;
+constexpr auto kQuiet = std::chrono::milliseconds(200), kLook = std::chrono::milliseconds(20);
+constexpr auto kPatience = std::chrono::seconds(5);  // then one picture, so that a busy server has its gallery some day
 
 }  // namespace
 
@@ -105,13 +113,31 @@ void Service::find_gallery() {
   }
 }
 
+bool Service::wait_for_quiet() const {
+  const auto is_quiet = [this](Clock::time_point now) {
+    return now - common_.last_asked.load() >= kQuiet &&
+           std::all_of(first_.models_.begin(), first_.models_.end(), [](auto* model) { return model->queued() == 0; });
+  };
+  const auto end = Clock::now() + kPatience;
+  for (auto now = Clock::now(); !is_quiet(now); now = Clock::now()) {
+    if (now >= end || *stopping_) return false;
+    std::this_thread::sleep_for(kLook);
+  }
+  return true;
+}
+
 void Service::fill_gallery() {
   const std::shared_ptr<Gallery> gallery = this->gallery();
   if (!gallery) return;
-  for (std::size_t at = 0; at < gallery->size() && !*stopping_; at += kGalleryPortion) {
+  double each = kPortionSeconds;  // seconds a picture
+  std::size_t portion = 0;
+  for (std::size_t at = 0; at < gallery->size() && !*stopping_; at += portion) {
+    const double fitting = kPortionSeconds / std::max(each, kPortionSeconds / kMostPictures);
+    portion = wait_for_quiet() ? std::max<std::size_t>(1, static_cast<std::size_t>(fitting)) : 1;
+    const auto started = Clock::now();
     Request request;
     std::vector<std::size_t> ids;
-    for (std::size_t id = at; id < std::min(at + kGalleryPortion, gallery->size()); ++id) {
+    for (std::size_t id = at; id < std::min(at + portion, gallery->size()); ++id) {
       try {
         const std::string bytes = gallery->read(id).first;
         const auto* begin = reinterpret_cast<const std::byte*>(bytes.data());
@@ -125,6 +151,7 @@ void Service::fill_gallery() {
     if (ids.empty()) continue;
     const std::optional<Response> response = ask(std::move(request));
     if (!response) return;
+    each = seconds_since(started) / static_cast<double>(ids.size());
     for (std::size_t i = 0; i < ids.size(); ++i) {
       const Embedding& image = response->images.at(i);
       if (image.error) {

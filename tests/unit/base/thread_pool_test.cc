@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <pthread.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <future>
@@ -58,7 +59,7 @@ TEST(ThreadPool, EveryTaskRunsOnceWhoeverPosts) {
 TEST(ThreadPool, WhatWaitsIsBounded) {
   Gate gate;
   std::atomic<int> ran{0};
-  ThreadPool pool(1, 2);
+  ThreadPool pool(1, {.max_waiting = 2});
   pool.submit(gate.task());
   gate.wait_until_entered();
   pool.submit([&] { ++ran; });
@@ -151,13 +152,29 @@ TEST(ThreadPool, TheProcessHasACore) {
   EXPECT_EQ(cores, 1);
 }
 
+TEST(ThreadPool, ThreadsThatGiveWaySayWhoTheyAre) {
+  char name[16] = {};
+  int way = 0;
+  {
+    ThreadPool pool(1, {.name = "a name that is long"});
+    pool.give_way();
+    pool.post([&] {
+      ::pthread_getname_np(::pthread_self(), name, sizeof name);
+      way = ::getpriority(PRIO_PROCESS, 0);
+    });
+  }
+  EXPECT_EQ(std::string(name), "a name that is ");  // as much as the system keeps
+  EXPECT_EQ(way, 19);
+  EXPECT_LT(::getpriority(PRIO_PROCESS, 0), 19);  // nobody else's
+}
+
 TEST(ThreadPool, ThreadsStayOnTheirCores) {
   const std::vector<int> cores = usable_core_numbers();
   ASSERT_EQ(static_cast<int>(cores.size()), usable_cores());
   std::vector<std::vector<int>> seen(3);
   {
     // Each of the three is in a task when the next begins.
-    ThreadPool pool(3, 100, {cores.back(), cores.front()});
+    ThreadPool pool(3, {.cores = {cores.back(), cores.front()}});
     std::atomic<std::size_t> begun{0};
     for (int i = 0; i < 3; ++i) {
       pool.post([&] {

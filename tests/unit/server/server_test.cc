@@ -1,4 +1,7 @@
 // What the routes answer, and the life of the server: loading, failing, stopping.
+#include <filesystem>
+#include <fstream>
+
 #include "unit/server/served.h"
 
 namespace tandem::server {
@@ -204,6 +207,45 @@ TEST_F(ServerTest, SicknessWhileOneReplicaIsReplacedIsNotCalledReplacing) {
   EXPECT_EQ(ready.parsed()["status"], "failed");
   EXPECT_NE(ready.body.find("vector that is zero"), std::string::npos) << ready.body;
   EXPECT_EQ(client.get("/health").status, 503);
+}
+
+TEST_F(ServerTest, TheGalleryWaitsWhileSomebodyAsks) {
+  namespace fs = std::filesystem;
+  constexpr int kPictures = 40;
+  const fs::path folder = fs::temp_directory_path() / ("tandem-quiet-" + std::to_string(::getpid()));
+  fs::create_directories(folder);
+  for (int i = 0; i < kPictures; ++i) std::ofstream(folder / (std::to_string(i) + ".png")) << "\x89PNG\r\n\x1a\n";
+  options.gallery = folder.string();
+  control->hold = true;  // nobody asks yet, so it begins at once
+  start_ready();
+  ASSERT_TRUE(control->wait_until_held(1));
+  Client client(server->port());
+  const auto done = [&] { return client.get("/gallery").parsed()["gallery"]["done"].get<int>(); };
+  client.send("POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(kText.size()) +
+              "\r\n\r\n" + kText);
+  ASSERT_TRUE(control->wait_until_held(2));
+  control->release();
+  EXPECT_EQ(client.read().status, 200);
+  // Where the machine itself pauses for too long this says nothing, and is tried again.
+  bool kept_asking = false;
+  int before = 0, after = 0;
+  for (int tries = 0; tries < 50 && !kept_asking; ++tries) {
+    kept_asking = true;
+    EXPECT_EQ(client.post("/v1/embeddings", kText).status, 200);
+    before = done();
+    for (int i = 0; i < 25; ++i) {
+      const auto begin = std::chrono::steady_clock::now();
+      EXPECT_EQ(client.post("/v1/embeddings", kText).status, 200);
+      std::this_thread::sleep_for(20ms);
+      kept_asking = kept_asking && std::chrono::steady_clock::now() - begin < 100ms;
+    }
+    after = done();
+  }
+  EXPECT_TRUE(kept_asking);
+  EXPECT_LE(after, before + 16);  // the portion that was under way
+  EXPECT_TRUE(eventually([&] { return done() == kPictures; }));
+  server.reset();
+  fs::remove_all(folder);
 }
 
 TEST_F(ServerTest, StoppingFinishesWhatIsUnderWay) {
