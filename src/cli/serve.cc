@@ -35,15 +35,13 @@ struct Options {
 /// Memory of finished requests goes back to the system. Left alone, glibc raises the size from which a block is mapped
 /// by itself as such blocks are freed, up to 32 MiB: bodies and pictures then come from its heaps, of which it makes
 /// eight for each core, and one small block above them keeps all that is below. A server that has seen one burst would
-/// hold its peak for ever. What is free above them all is kept up to a bound: with glibc's own, 128 KiB, every request
-/// would give its pages back and have the system zero others.
+/// hold its peak for ever.
 void give_memory_back() {
 #ifdef __GLIBC__
-  constexpr int kMapped = 1 << 20, kKept = 16 << 20;
+  constexpr int kMapped = 1 << 20;
   const int heaps = std::clamp(usable_cores() / 2, 2, 8);  // threads wait for each other's
   mallopt(M_MMAP_THRESHOLD, kMapped);
   mallopt(M_ARENA_MAX, heaps);
-  mallopt(M_TRIM_THRESHOLD, kKept);
 #endif
 }
 
