@@ -84,7 +84,8 @@ def settles(check, seconds=20):
 def test_kill_9_under_load_and_the_next_one_serves_the_rest():
     with Served(**SLOW) as first:
         port = first.port
-        load = Load(port, "--rate", 30, "--seconds", 8, "--texts", 0.5, "--timeout", 20)
+        # As much as it can do, so that something is under way at any time.
+        load = Load(port, "--rate", 50, "--seconds", 8, "--texts", 0.4, "--timeout", 20)
         time.sleep(2)
         first.process.kill()
         first.process.wait()

@@ -73,14 +73,15 @@ def test_the_limit_of_open_files_is_raised():
 
 def test_sigterm_lets_work_finish():
     with Served("--vocab", served.TINY, model="random:ViT-B-32") as server:
-        body = {"input": [data_uri(picture(size=(300, 200)))] * 12}
+        # Each another picture, or all but one would be answered with that one's vector, before the signal.
+        body = {"input": [data_uri(picture(size=(300 + i, 200))) for i in range(40)]}
         resting = socket.create_connection(("127.0.0.1", server.port))
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             work = pool.submit(server.post, "/v1/embeddings", body)
             time.sleep(0.2)
             server.process.send_signal(signal.SIGTERM)
             answer = work.result()
-        assert answer.status == 200 and len(answer.json["data"]) == 12
+        assert answer.status == 200 and len(answer.json["data"]) == 40
         assert answer.headers["Connection"] == "close"
         assert resting.recv(1) == b""
         resting.close()
