@@ -86,11 +86,12 @@ class Setup:
         every = embed_files.run(self.pinned(cores, [self.program, *base, self.files]))[0]
         return max(1e-9, every - one) / (self.options.files - 1)
 
-    def load(self, url, *more, threads=None):
+    def load(self, url, *more):
         """A report of `tandem loadtest`; a request that was not answered, or wrongly, ends the run."""
-        command = [self.program, "loadtest", url, "--json", "--threads", threads or self.options.load_threads, *more]
-        if "--concurrency" in more and "--rate" not in more:  # no thread without a connection
-            command[command.index("--threads") + 1] = min(command[command.index("--threads") + 1], more[more.index("--concurrency") + 1])
+        threads = self.options.load_threads
+        if "--concurrency" in more:  # no thread without a connection
+            threads = min(threads, more[more.index("--concurrency") + 1])
+        command = [self.program, "loadtest", url, "--json", "--threads", threads, *more]
         done = subprocess.run(self.pinned(self.load_cores, command), capture_output=True, text=True, timeout=500)
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(map(str, command))}: {(done.stderr + done.stdout)[-1500:]}")

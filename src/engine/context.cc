@@ -1,7 +1,6 @@
 #include "tandem/context.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "base/strings.h"
 #include "engine/context_impl.h"

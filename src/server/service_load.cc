@@ -16,8 +16,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // What is computed of the gallery at a time: little enough that a user's request need not wait for long.
-constexpr std::size_t kMostPictures = 16;
-constexpr double kPortionSeconds = 0.05;
+constexpr double kPortionSeconds = 0.05, kMostPictures = 16;
 constexpr auto kQuiet = std::chrono::milliseconds(200), kLook = std::chrono::milliseconds(20);
 constexpr auto kPatience = std::chrono::seconds(5);  // then one picture, so that a busy server has its gallery some day
 
@@ -132,8 +131,8 @@ void Service::fill_gallery() {
   double each = kPortionSeconds;  // seconds a picture
   std::size_t portion = 0;
   for (std::size_t at = 0; at < gallery->size() && !*stopping_; at += portion) {
-    const double fitting = kPortionSeconds / std::max(each, kPortionSeconds / kMostPictures);
-    portion = wait_for_quiet() ? std::max<std::size_t>(1, static_cast<std::size_t>(fitting)) : 1;
+    const double fitting = std::clamp(kPortionSeconds / each, 1.0, kMostPictures);
+    portion = wait_for_quiet() ? static_cast<std::size_t>(fitting) : 1;
     const auto started = Clock::now();
     Request request;
     std::vector<std::size_t> ids;
