@@ -161,7 +161,8 @@ struct EngineOptions {
   std::vector<DeviceId> devices = {};
   /// Replicas on the device: threads that each compute a batch of their own from one queue, whoever is free first. They
   /// share the weights, and each has an arena. One is best for latency; more keep a device busy that one batch does not
-  /// fill.
+  /// fill. 0: on a GPU one; on a processor up to four, which divide its threads among the passes that are under way, so
+  /// that a pass has all of them as long as it is alone.
   int replicas = 1;
   Precision precision = Precision::automatic;
   Reference reference = Reference::automatic;

@@ -283,6 +283,10 @@ class Backend {
   /// Issues the operations of `pass`, which uploads, downloads and allocates nothing and waits for nothing. A backend
   /// that can records those of a key that comes again and from then on issues them all at once.
   virtual void replay(const PassKey&, const std::function<void()>& pass) { pass(); }
+  /// Around the operations of a pass, on the thread that issues them: a processor's backends divide its threads among
+  /// the passes under way.
+  virtual void pass_begins() noexcept {}
+  virtual void pass_ends() noexcept {}
 
   // Choosing kernels by measurement, never during a request (`tandem bench --tune`, bench/cuda_operations).
   /// Forgets what was measured before. From now on the first use of a shape times what could compute it and keeps the

@@ -37,6 +37,8 @@ class TimedBackend final : public Backend {
   Buffer allocate(std::size_t bytes) override { return inner_->allocate(bytes); }
   void synchronize() override { inner_->synchronize(); }
   Buffer allocate_landing(std::size_t bytes) override { return inner_->allocate_landing(bytes); }
+  void pass_begins() noexcept override { inner_->pass_begins(); }
+  void pass_ends() noexcept override { inner_->pass_ends(); }
   std::uint64_t mark() override { return inner_->mark(); }
   void wait_for(std::uint64_t mark) override { inner_->wait_for(mark); }
   void wait_asleep(std::uint64_t mark) override { inner_->wait_asleep(mark); }

@@ -14,7 +14,10 @@ void declare_batching(Flags& flags, BatchingOptions& o) {
       ->group(kWork);
   flags.number("--max-queue-delay-microseconds", o.delay_us, 0, 10'000'000, "the same")->group(kWork);
   flags.number("--max-queue", o.queue, 1, 1 << 24, "items waiting; beyond it 429")->default_str("4096")->group(kWork);
-  flags.number("--replicas", o.replicas, 1, 1024, "on each device")->default_str("1")->group(kWork);
+  flags
+      .number("--replicas", o.replicas, 0, 1024, "on each device; 0: 1, on a processor 1 to 4 that divide its threads")
+      ->default_str("0")
+      ->group(kWork);
   flags.seconds("--measure-seconds", o.measure_seconds, "time for finding the fastest sizes of passes; 0: none")
       ->default_str("2")
       ->group(kWork);

@@ -9,7 +9,7 @@
 namespace tandem::cli {
 
 struct BatchingOptions {
-  int batch = 0, delay_us = 2000, queue = 4096, replicas = 1;
+  int batch = 0, delay_us = 2000, queue = 4096, replicas = 0;
   int texts = 10'000, pictures = 1000, image_mib = 64;
   int memory_mib = 0, decode_threads = 0;
   bool pin_decode = false, decode_equal = false;

@@ -21,16 +21,24 @@ std::vector<backend::cuda::CudaDevice> cuda_devices(std::string& why) {
 
 }  // namespace
 
-std::unique_ptr<backend::Backend> make_backend(DeviceId device, const ContextOptions& options, int first_core) {
-  if (device.kind == DeviceId::Kind::automatic) {
-    std::string why;
-    device = {cuda_devices(why).empty() ? DeviceId::Kind::cpu : DeviceId::Kind::cuda, 0};
-    if (!why.empty() && options.log) options.log(2, cat("computing on the processor: ", why));
-  }
+DeviceId resolve(DeviceId device, const ContextOptions& options) {
+  if (device.kind != DeviceId::Kind::automatic) return device;
+  std::string why;
+  device = {cuda_devices(why).empty() ? DeviceId::Kind::cpu : DeviceId::Kind::cuda, 0};
+  if (!why.empty() && options.log) options.log(2, cat("computing on the processor: ", why));
+  return device;
+}
+
+bool is_divided(DeviceId device, const ContextOptions& options) {
+  return resolve(device, options).kind == DeviceId::Kind::cpu && backend::cpu_passes_divide_threads();
+}
+
+std::unique_ptr<backend::Backend> make_backend(DeviceId device, const ContextOptions& options, const Place& place) {
+  device = resolve(device, options);
   switch (device.kind) {
     case DeviceId::Kind::automatic:
     case DeviceId::Kind::cpu:
-      return backend::make_cpu_backend({options.threads, options.pin_threads, "", {}, first_core});
+      return backend::make_cpu_backend({options.threads, options.pin_threads, "", {}, place.first_core, place.shared});
     case DeviceId::Kind::reference: return backend::make_reference_backend();
     case DeviceId::Kind::cuda: {
       backend::cuda::CudaOptions cuda{options.graphs, {}};

@@ -133,6 +133,9 @@ std::vector<Item> Scheduler::take(const Taker& taker, ReadyQueue& queue, const F
 Clock::time_point Scheduler::held_until(const Taker& taker, bool image, std::size_t items,
                                         Clock::time_point oldest) const {
   if (limits_.max_delay.count() == 0) return {};
+  // Where passes divide a processor's threads, a picture with a thread of its own costs little more than one of many:
+  // waiting is worth it for a crowd only. A text is short, and reading the weights for several at once always is.
+  if (image && limits_.cores != nullptr && !is_crowd()) return {};
   const std::size_t k = kind(image);
   // Those who were answered together come back together: a client that waits for its answer asks again at once.
   const bool more =

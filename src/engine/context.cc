@@ -42,10 +42,12 @@ Context::Impl::Impl(const ContextOptions& given)
   }
 }
 
-std::unique_ptr<backend::Backend> Context::Impl::backend(DeviceId device, int replica, int replicas) const {
+std::unique_ptr<backend::Backend> Context::Impl::backend(DeviceId device, int replica, int replicas,
+                                                         bool together) const {
+  if (together) return make_backend(device, options, {replica * options.threads / replicas, cores});
   ContextOptions mine = options;
   if (!threads_given) mine.threads = std::max(1, options.threads / replicas);
-  return make_backend(device, mine, replica * mine.threads);
+  return make_backend(device, mine, {replica * mine.threads, {}});
 }
 
 Context::Context(const ContextOptions& options) : impl_(std::make_unique<Impl>(options)) {}

@@ -25,15 +25,19 @@ struct Context::Impl {
   engine::MemoryBudget memory;
   engine::SharedModels models{memory};
   /// Makes every backend of this Context; tests put others in its place.
-  std::function<std::unique_ptr<backend::Backend>(DeviceId, const ContextOptions&, int first_core)> make_backend =
+  std::function<std::unique_ptr<backend::Backend>(DeviceId, const ContextOptions&, const engine::Place&)> make_backend =
       engine::make_backend;
 
   /// How long an Engine waits before each try to replace a replica whose device failed; tests wait less.
   std::vector<std::chrono::milliseconds> replace_after{std::chrono::milliseconds(100), std::chrono::seconds(1),
                                                        std::chrono::seconds(5)};
 
-  /// A backend for one of several replicas on a device, with its share of a processor's threads and cores.
-  std::unique_ptr<backend::Backend> backend(DeviceId device, int replica, int replicas) const;
+  /// Of every Engine's replicas that divide the processor's threads pass by pass.
+  std::shared_ptr<backend::SharedCores> cores = std::make_shared<backend::SharedCores>();
+
+  /// A backend for one of several replicas on a device: on a processor with its own share of the threads and cores, or,
+  /// `together`, with all threads as long as nobody else computes.
+  std::unique_ptr<backend::Backend> backend(DeviceId device, int replica, int replicas, bool together) const;
 };
 
 }  // namespace tandem

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
+#include <optional>
 #include <thread>
 
 #include "base/clock.h"
@@ -24,6 +26,8 @@ namespace {
 /// Requests of the blocking calls are cut into pieces, so that a large one neither fills the queue nor is refused.
 constexpr std::size_t kPiece = 256;
 constexpr int kMostReplicas = 1024;
+/// Of a processor's replicas that divide its threads: each has activations of its own.
+constexpr int kMostTogether = 4;
 constexpr std::chrono::milliseconds kTick{100};
 /// Caches have at most this part of a limited memory.
 constexpr std::size_t kCachesPart = 8;
@@ -58,12 +62,14 @@ struct Engine::Impl {
   Impl(Context& context, const EngineOptions& options);
   ~Impl();
 
-  std::unique_ptr<engine::Replica> make_replica(Context::Impl& context, int index, int sharing) const;
+  std::unique_ptr<engine::Replica> make_replica(Context::Impl& context, int index, int sharing);
   /// Takes memory for the caches, which become smaller where there is little.
   void reserve_caches(Context::Impl& context);
   /// Warms a replica up, and measures what its passes take, for the sizes that it chooses from now on.
-  void rehearse(engine::Replica& replica) const;
+  void rehearse(engine::Replica& replica);
   void check(const Request& request) const;
+  /// Makes the replicas; how many, where the caller did not say.
+  void make_workers(Context::Impl& context);
   void describe(const EngineOptions& options);
   std::vector<Embedding> embed(Request request, bool images);
   Response wait(std::future<Response> answer);
@@ -83,6 +89,10 @@ struct Engine::Impl {
   Logger logger;
   std::vector<std::shared_ptr<const backend::Choices>> choices;  // one a backend that has any
   std::size_t piece = kPiece;
+  bool together = false;  ///< replicas divide a processor's threads pass by pass
+  std::mutex rehearsing;
+  std::optional<Rehearsed> first_rehearsed;  ///< by the first replica, for those that are `together` with it
+  std::optional<engine::BatchPlan> first_plan;
   std::unique_ptr<engine::Scheduler> scheduler;  // outlives the threads that take from it
   std::unique_ptr<engine::Workers> workers;
   std::atomic<int> awake = 0;  ///< callers that wait without sleeping
@@ -100,17 +110,16 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
   if (given.max_batch < 0)
     throw Error(Code::invalid_argument,
                 cat("max_batch ", given.max_batch, " is negative: give 0 to choose it automatically"));
-  if (given.replicas < 1 || given.replicas > kMostReplicas) {
+  if (given.replicas < 0 || given.replicas > kMostReplicas) {
     throw Error(Code::invalid_argument,
-                cat("replicas ", given.replicas, " is out of range: give 1 to ", kMostReplicas));
+                cat("replicas ", given.replicas, " is out of range: give 0 (chosen) to ", kMostReplicas));
   }
   if (options.devices.empty()) options.devices.push_back(options.device);
   preparer = std::make_unique<engine::Preparer>(files, prepare);
   piece = std::min(std::max<std::size_t>(kPiece, static_cast<std::size_t>(given.max_batch)), given.max_queue);
   auto& shared = context.impl();
   reserve_caches(shared);
-  workers = std::make_unique<engine::Workers>(
-      replicas(), [this, of = &shared](int i, int sharing) { return make_replica(*of, i, sharing); });
+  make_workers(shared);
   engine::SchedulerLimits limits{given.max_queue, static_cast<std::size_t>(shared.options.decode_threads),
                                  given.max_delay};
   for (int i = 0; i < workers->size(); ++i) {
@@ -121,6 +130,7 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
   if (!on_processor && !shared.decode_threads_given && shared.decode.size() >= kCoresToSpare * workers->size()) {
     limits.preparing = shared.decode.size() - workers->size();
   }
+  if (together) limits.cores = shared.cores;
   if (on_processor && shared.options.decode_gives_way) shared.decode.give_way();
   scheduler =
       std::make_unique<engine::Scheduler>(*preparer, shared.decode, limits, options.caches, options.observer.get());
@@ -146,7 +156,23 @@ Engine::Impl::~Impl() {
   workers.reset();
 }
 
-std::unique_ptr<engine::Replica> Engine::Impl::make_replica(Context::Impl& context, int index, int sharing) const {
+void Engine::Impl::make_workers(Context::Impl& context) {
+  if (options.replicas == 0) {
+    const bool divided = options.devices.size() == 1 && engine::is_divided(options.devices.front(), context.options);
+    options.replicas = divided ? std::min(context.options.threads, kMostTogether) : 1;
+    together = options.replicas > 1;
+  }
+  const auto make = [this, of = &context](int i, int sharing) { return make_replica(*of, i, sharing); };
+  try {
+    workers = std::make_unique<engine::Workers>(replicas(), make);
+  } catch (const Error& error) {
+    if (!together || error.code() != Code::out_of_memory) throw;
+    together = false, options.replicas = 1;
+    workers = std::make_unique<engine::Workers>(1, make);
+  }
+}
+
+std::unique_ptr<engine::Replica> Engine::Impl::make_replica(Context::Impl& context, int index, int sharing) {
   engine::Replica::Backends backends;
   // Replicas on one device divide a processor's cores.
   const DeviceId wanted = device_of(index);
@@ -156,7 +182,7 @@ std::unique_ptr<engine::Replica> Engine::Impl::make_replica(Context::Impl& conte
     place += i < index ? 1 : 0;
     ++here;
   }
-  backends.push_back(context.backend(wanted, place, here));
+  backends.push_back(context.backend(wanted, place, here, together));
   const backend::Backend& first = *backends.front();
   engine::ReplicaLimits limits;
   limits.fixed = first.memory().held;
@@ -166,7 +192,7 @@ std::unique_ptr<engine::Replica> Engine::Impl::make_replica(Context::Impl& conte
   load.threads = std::min({kLoadThreads, context.options.threads, context.options.decode_threads + 1});
   auto model = context.models.get(files, *backends.front(), load);
   if (engine::Replica::wants_two(first, *model)) {
-    backends.push_back(context.backend(first.device(), place, here));
+    backends.push_back(context.backend(first.device(), place, here, together));
     limits.fixed += backends.back()->memory().held;
   }
   // What is left is for this replica and those that come after it.
@@ -204,7 +230,8 @@ void Engine::Impl::reserve_caches(Context::Impl& context) {
   caches = context.memory.reserve(engine::Caches::bytes(options.caches, dim, side), "caches");
 }
 
-void Engine::Impl::rehearse(engine::Replica& replica) const {
+void Engine::Impl::rehearse(engine::Replica& replica) {
+  const std::lock_guard lock(rehearsing);
   const auto begin = engine::Clock::now();
   const std::string device = to_string(replica.backend().device());
   Rehearsed done;
@@ -233,6 +260,11 @@ void Engine::Impl::rehearse(engine::Replica& replica) const {
     replica.use(kind.images(), engine::BatchPlan(times, kind.images() ? replica.most_images() : replica.most_texts()));
     return out;
   };
+  if (first_rehearsed) {  // on the same processor
+    if (first_plan) replica.use(true, *first_plan);
+    replica.set_rehearsed(*first_rehearsed);
+    return;
+  }
   if (options.measure_seconds > 0) {
     // Where a processor computes, a text costs the same in any pass: nothing to choose. A device issues small passes at
     // once, and larger ones step by step.
@@ -244,6 +276,10 @@ void Engine::Impl::rehearse(engine::Replica& replica) const {
       done.text_tokens = static_cast<int>(std::min<std::size_t>(
           engine::Rehearsal::kUsualTokens, static_cast<std::size_t>(replica.model().config.text.context_length)));
     }
+  }
+  if (together) {
+    first_rehearsed = done;
+    if (!done.images.empty()) first_plan = replica.batch_plan(true);
   }
   replica.set_rehearsed(std::move(done));
 }

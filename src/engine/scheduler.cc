@@ -146,6 +146,7 @@ void Scheduler::start_pumps() noexcept {
            prepared_ + static_cast<std::size_t>(pumps_) < limits_.prepare_ahead) {
       pool_.post([this] { pump(); });  // which waits for the lock that is held here
       ++pumps_;                        // not before: stop() would wait for one that could not be posted
+      if (limits_.cores) ++limits_.cores->preparing;
     }
   } catch (const std::bad_alloc&) {
   }
@@ -193,6 +194,7 @@ void Scheduler::pump() noexcept {
       lock.lock();
     }
   }
+  if (limits_.cores) --limits_.cores->preparing;
   if (--pumps_ > 0) return;
   quiet_.notify_all();
   if (limits_.take_turns) {  // whoever takes waits for this

@@ -14,6 +14,7 @@
 #include <span>
 #include <vector>
 
+#include "backend/shared_cores.h"
 #include "base/thread_pool.h"
 #include "engine/caches.h"
 #include "engine/job.h"
@@ -31,6 +32,7 @@ struct SchedulerLimits {
   /// Threads of the pool that prepare at a time, at most all of them. Where a crowd waits all do: it asks for the most
   /// pictures a second, not for the first soon.
   int preparing = 1 << 20;
+  std::shared_ptr<backend::SharedCores> cores = {};  ///< told how many threads prepare; null: nobody asks
 };
 
 class Scheduler {

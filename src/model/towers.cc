@@ -49,10 +49,19 @@ std::int64_t address(const void* p) {
   return static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(p));
 }
 
+struct UnderWay {
+  explicit UnderWay(backend::Backend& b) : backend(b) { backend.pass_begins(); }
+  ~UnderWay() { backend.pass_ends(); }
+  UnderWay(const UnderWay&) = delete;
+  UnderWay& operator=(const UnderWay&) = delete;
+  backend::Backend& backend;
+};
+
 /// Issues a pass; where it may come again, so that the backend can record it. `what` is all that its operations depend
 /// on besides the weights and the options.
 void issue(Execution& ex, const void* weights, std::array<std::int64_t, 6> what, const PassOptions& options,
            bool may_come_again, const std::function<void()>& pass) {
+  const UnderWay under_way(ex.backend);
   if (!may_come_again || options.observer) return pass();
   backend::PassKey key{address(weights), (options.project ? 2 : 0) + (options.normalize ? 1 : 0)};
   std::ranges::copy(what, key.begin() + 2);

@@ -48,8 +48,8 @@ def test_operations_shows_what_stats_says(server):
         drawn(browser)
         shown = agree(browser)
         assert shown["Pictures"] > 100 and shown["Texts"] > 100
-        tiles = browser.js(TILES)
-        assert tiles["State"] == "ready" and tiles["Replicas"] == "1 of 1"
+        tiles, replicas = browser.js(TILES), server.get("/ready").json["replicas"]
+        assert tiles["State"] == "ready" and tiles["Replicas"] == f"{replicas['total']} of {replicas['total']}"
         assert browser.text("#routes tr th") == "POST /v1/embeddings"
         bars = browser.js("[...document.querySelectorAll('#batches rect')].filter(r => r.getAttribute('height') > 0).length")
         assert bars > 0

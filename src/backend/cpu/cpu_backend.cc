@@ -75,8 +75,9 @@ class CpuBackend final : public Backend {
   explicit CpuBackend(const CpuOptions& options)
       : features_(detect_features()),
         kernels_(choose_kernels(options.isa, features_)),
-        threads_(options.threads > 0 ? options.threads : default_threads()),
-        workspace_(threads_) {
+        shared_(options.shared),
+        workspace_(options.threads > 0 ? options.threads : default_threads()) {
+    const int threads = workspace_.threads();
     const bool tiles = OneDnnMatmul::available() && features_.amx_bf16 && kernels_.has_bf16 &&
                        (options.isa.empty() || options.isa == "amx_bf16");
     onednn_f32_ = options.gemm == GemmEngine::onednn;
@@ -85,9 +86,10 @@ class CpuBackend final : public Backend {
     if (options.isa == "amx_bf16" && !amx_) {
       throw Error(Code::unsupported, "this processor has no amx_bf16: leave the ISA out to use the best it has");
     }
-    if (onednn_bf16_) onednn_ = std::make_unique<OneDnnMatmul>(threads_);
-    team_ = std::make_unique<Team>(threads_, onednn_ != nullptr ? Team::Kind::openmp : Team::Kind::own,
-                                   options.pin ? cores_from(options.first_core) : std::vector<int>());
+    if (onednn_bf16_) onednn_ = std::make_unique<OneDnnMatmul>(threads);
+    team_ = std::make_unique<Team>(threads, onednn_ != nullptr ? Team::Kind::openmp : Team::Kind::own,
+                                   options.pin ? cores_from(options.first_core) : std::vector<int>(),
+                                   onednn_ != nullptr ? nullptr : options.shared);
   }
 
   DeviceId device() const override { return {DeviceId::Kind::cpu, 0}; }
@@ -113,6 +115,12 @@ class CpuBackend final : public Backend {
   void upload(const void* host, View to) override { std::memcpy(to.data, host, to.bytes()); }
   void download(ConstView from, void* host) override { std::memcpy(host, from.data, from.bytes()); }
   void synchronize() override {}
+  void pass_begins() noexcept override {
+    if (shared_ != nullptr) ++shared_->passes;
+  }
+  void pass_ends() noexcept override {
+    if (shared_ != nullptr) --shared_->passes;
+  }
 
   std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision p) override {
     return pack_linear(weight, types(p).activation, kernels_.panel);
@@ -177,7 +185,7 @@ class CpuBackend final : public Backend {
     require_type("layer_norm", "x", a.x.dtype, a.x.dtype == DType::f32);
     const std::int64_t rows = a.x.rows(), width = a.x.columns();
     const bool bf16 = a.out.view.dtype == DType::bf16;
-    const std::int64_t tasks = std::min<std::int64_t>(rows, 4 * threads_);
+    const std::int64_t tasks = std::min<std::int64_t>(rows, 4 * team_->threads());
     team_->run(tasks, rows * width <= kSmall, [&](std::int64_t t, int) {
       const std::int64_t first = rows * t / tasks, last = rows * (t + 1) / tasks;
       kernels_.layer_norm({a.x.as<float>() + first * a.x.stride,
@@ -202,7 +210,7 @@ class CpuBackend final : public Backend {
 
   void embed_tokens(const EmbedTokensArgs& a) override {
     check(a);
-    const std::int64_t rows = a.out.rows(), tasks = std::min<std::int64_t>(rows, 4 * threads_);
+    const std::int64_t rows = a.out.rows(), tasks = std::min<std::int64_t>(rows, 4 * team_->threads());
     team_->run(tasks, rows * a.out.columns() <= kSmall, [&](std::int64_t t, int) {
       const std::int64_t first = rows * t / tasks, last = rows * (t + 1) / tasks;
       kernels_.embed_tokens({a.ids + first, a.positions + first, a.table.data, a.table.dtype == DType::bf16,
@@ -300,7 +308,7 @@ class CpuBackend final : public Backend {
 
   Features features_;
   const Kernels& kernels_;
-  int threads_;
+  std::shared_ptr<SharedCores> shared_;
   Workspace workspace_;
   std::unique_ptr<Team> team_;
   bool onednn_f32_ = false, onednn_bf16_ = false, amx_ = false;
@@ -308,6 +316,10 @@ class CpuBackend final : public Backend {
 };
 
 }  // namespace
+
+bool cpu_passes_divide_threads() {
+  return !(OneDnnMatmul::available() && detect_features().amx_bf16);
+}
 
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) {
   return std::make_unique<CpuBackend>(options);

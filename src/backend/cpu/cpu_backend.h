@@ -6,6 +6,7 @@
 #include <string>
 
 #include "backend/backend.h"
+#include "backend/shared_cores.h"
 
 namespace tandem::backend {
 
@@ -23,7 +24,13 @@ struct CpuOptions {
   std::string isa;
   GemmEngine gemm = GemmEngine::automatic;
   int first_core = 0;  ///< with `pin`: thread i is bound to usable core first_core + i, and round again
+  /// Of backends that have the same cores: each pass takes its part of `threads`. Null: this one has its cores for
+  /// itself. Not heeded where oneDNN multiplies.
+  std::shared_ptr<SharedCores> shared = {};
 };
+
+/// Whether passes of several backends can divide this machine's threads (CpuOptions::shared).
+bool cpu_passes_divide_threads();
 
 /// Throws unsupported, naming the ISA, when this machine lacks `options.isa`, and invalid_argument for an unknown name.
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options);

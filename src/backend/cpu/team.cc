@@ -14,8 +14,13 @@ constexpr int kLooks = 2000;
 
 }  // namespace
 
-Team::Team(int threads, Kind kind, std::vector<int> cores)
-    : threads_(threads), kind_(kind), cores_(std::move(cores)), shares_(static_cast<std::size_t>(threads)) {
+Team::Team(int threads, Kind kind, std::vector<int> cores, std::shared_ptr<const SharedCores> shared)
+    : threads_(threads),
+      kind_(kind),
+      cores_(std::move(cores)),
+      shared_(std::move(shared)),
+      shares_(static_cast<std::size_t>(threads)),
+      width_(threads) {
   if (kind_ == Kind::openmp) return;
   try {
     for (int i = 1; i < threads_; ++i) {
@@ -35,6 +40,8 @@ void Team::stop() {
   stop_ = true;
   ++calls_;
   calls_.notify_all();
+  width_ = threads_ + 1;  // another than any job's
+  width_.notify_all();
   for (auto& w : workers_) w.join();
 }
 
@@ -46,7 +53,7 @@ void Team::bind_caller() {
   bind_to_core(cores_[static_cast<std::size_t>(omp_get_thread_num()) % cores_.size()]);
 }
 
-void Team::run_all(std::int64_t tasks, Function function, const void* body) {
+void Team::run_all(std::int64_t tasks, int width, Function function, const void* body) {
   bind_caller();
   if (kind_ == Kind::openmp) {
     // Always the same number of threads: libgomp allocates a new team when that changes.
@@ -56,10 +63,14 @@ void Team::run_all(std::int64_t tasks, Function function, const void* body) {
   }
   function_ = function, body_ = body, tasks_ = tasks;
   done_.store(0, std::memory_order_relaxed);
-  for (int i = 0; i < threads_; ++i) {
-    const auto first = static_cast<std::uint64_t>(tasks * i / threads_);
-    const auto last = static_cast<std::uint64_t>(tasks * (i + 1) / threads_);
+  for (int i = 0; i < width; ++i) {
+    const auto first = static_cast<std::uint64_t>(tasks * i / width);
+    const auto last = static_cast<std::uint64_t>(tasks * (i + 1) / width);
     shares_[static_cast<std::size_t>(i)].open.store(first << 32 | last, std::memory_order_release);
+  }
+  if (width_.load(std::memory_order_relaxed) != width) {
+    width_.store(width, std::memory_order_release);
+    width_.notify_all();
   }
   ++calls_;
   calls_.notify_all();
@@ -108,8 +119,12 @@ void Team::work(int thread) {
   name_thread("compute");
   if (!cores_.empty()) bind_to_core(cores_[static_cast<std::size_t>(thread) % cores_.size()]);
   while (!stop_) {
+    if (const int width = width_; thread >= width) {
+      width_.wait(width);  // not for the next job, but for one that is wide enough
+      continue;
+    }
     const int seen = calls_;
-    for (int i = 0; i < kLooks; ++i) {
+    for (int i = 0; i < kLooks && thread < threads(); ++i) {
       if (help(thread)) {
         i = 0;
       } else {

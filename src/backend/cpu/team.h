@@ -3,8 +3,12 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
+
+#include "backend/shared_cores.h"
 
 namespace tandem::backend::cpu {
 
@@ -16,6 +20,9 @@ namespace tandem::backend::cpu {
 ///
 /// Workers look for work for some tens of microseconds after the last, which bridges the gaps inside a forward pass,
 /// and sleep between passes. One thread at a time may call run().
+///
+/// Teams on the same cores divide them (SharedCores): with two passes under way each operation has half of its team's
+/// threads.
 class Team {
  public:
   enum class Kind : std::uint8_t {
@@ -25,28 +32,31 @@ class Team {
   };
   /// Worker i is bound to cores[i]; the caller to cores[0] when it first calls. Empty: nobody is bound. Throws
   /// unavailable where the system gives no threads.
-  Team(int threads, Kind kind, std::vector<int> cores);
+  /// `shared`: the cores, where this team has them together with others; null: for itself.
+  Team(int threads, Kind kind, std::vector<int> cores, std::shared_ptr<const SharedCores> shared = nullptr);
   ~Team();
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
 
-  int threads() const noexcept { return threads_; }
+  /// Of an operation that starts now.
+  int threads() const noexcept { return shared_ == nullptr ? threads_ : shared_->part_of(threads_); }
 
   /// body(task, thread) for every task; must not throw. `small` work stays on the calling thread.
   template <class Body>
   void run(std::int64_t tasks, bool small, const Body& body) {
-    if (threads_ == 1 || small || tasks <= 1) {
+    const int width = small || tasks <= 1 ? 1 : threads();
+    if (width == 1) {
       for (std::int64_t t = 0; t < tasks; ++t) body(t, 0);
       return;
     }
     run_all(
-        tasks, [](const void* b, std::int64_t task, int thread) { (*static_cast<const Body*>(b))(task, thread); },
-        &body);
+        tasks, width,
+        [](const void* b, std::int64_t task, int thread) { (*static_cast<const Body*>(b))(task, thread); }, &body);
   }
 
  private:
   using Function = void (*)(const void* body, std::int64_t task, int thread);
-  void run_all(std::int64_t tasks, Function function, const void* body);
+  void run_all(std::int64_t tasks, int width, Function function, const void* body);
   void stop();
   void bind_caller();
   void work(int thread);
@@ -55,6 +65,7 @@ class Team {
   int threads_;
   Kind kind_;
   std::vector<int> cores_;
+  std::shared_ptr<const SharedCores> shared_;
   std::thread::id bound_;
 
   /// Tasks of one thread's share that nobody has claimed: the first in the upper half, one past the last in the lower.
@@ -71,6 +82,7 @@ class Team {
   std::vector<Share> shares_;
   alignas(64) std::atomic<std::int64_t> done_{0};
   alignas(64) std::atomic<int> calls_{0};  // changes with every job: what sleeping workers wait for
+  std::atomic<int> width_;                 // threads of the latest job, the caller among them: the others sleep
   std::atomic<bool> stop_{false};
   std::vector<std::thread> workers_;
 };

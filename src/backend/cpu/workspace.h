@@ -14,6 +14,8 @@ class Workspace {
  public:
   explicit Workspace(int threads) : buffers_(static_cast<std::size_t>(threads)) {}
 
+  int threads() const noexcept { return static_cast<int>(buffers_.size()); }
+
   /// Makes room for `bytes` in every thread's part. Before a parallel region, by the calling thread.
   void reserve(std::size_t bytes) {
     if (bytes <= bytes_) return;

@@ -2,10 +2,16 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <fstream>
+#include <memory>
+#include <mutex>
+#include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "backend/cpu/cpu_backend.h"
@@ -22,6 +28,64 @@ TEST(Team, EveryTaskOnce) {
     team.run(round, false, [&](std::int64_t t, int) { ++seen[static_cast<std::size_t>(t)]; });
     for (const auto& n : seen) ASSERT_EQ(n, 1);
   }
+}
+
+/// The threads that took tasks of an operation.
+std::set<int> threads_of(Team& team) {
+  std::mutex mutex;
+  std::set<int> seen;
+  team.run(64, false, [&](std::int64_t, int thread) {
+    std::this_thread::sleep_for(std::chrono::microseconds(200));  // so that everybody who may take some does
+    const std::lock_guard lock(mutex);
+    seen.insert(thread);
+  });
+  return seen;
+}
+
+TEST(SharedCores, AreDividedAmongPassesAndThoseWhoPrepare) {
+  SharedCores cores;
+  EXPECT_EQ(cores.part_of(8), 8);  // as long as nobody says that there is a pass
+  cores.passes = 1;
+  EXPECT_EQ(cores.part_of(8), 8);
+  cores.passes = 2;
+  EXPECT_EQ(cores.part_of(8), 4);
+  cores.preparing = 3;
+  EXPECT_EQ(cores.part_of(8), 2);
+  cores.passes = 1;
+  EXPECT_EQ(cores.part_of(8), 5);
+  cores.preparing = 20;
+  EXPECT_EQ(cores.part_of(8), 1);
+  EXPECT_EQ(cores.part_of(1), 1);
+}
+
+TEST(SharedCores, ATeamHasItsPartAndAllAgain) {
+  const auto cores = std::make_shared<SharedCores>();
+  Team team(4, Team::Kind::own, {}, cores);
+  for (int round = 0; round < 20; ++round) {
+    for (const int passes : {1, 2, 4, 2}) {
+      cores->passes = passes;
+      EXPECT_EQ(team.threads(), 4 / passes);
+      const std::set<int> seen = threads_of(team);
+      if (passes == 4) {
+        EXPECT_EQ(seen, std::set<int>{0});
+      }
+    }
+  }
+  // Whatever the others do meanwhile, every task is done once.
+  std::atomic<bool> stop{false};
+  std::thread others([&] {
+    for (int i = 0; !stop; ++i) {
+      cores->passes = 1 + i % 4;
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+  });
+  for (int round = 0; round < 2000; ++round) {
+    std::array<std::atomic<int>, 50> seen{};
+    team.run(50, false, [&](std::int64_t t, int) { ++seen[static_cast<std::size_t>(t)]; });
+    for (const auto& n : seen) ASSERT_EQ(n, 1);
+  }
+  stop = true;
+  others.join();
 }
 
 /// Leaves this process room for `bytes` more of address space: a thread's stack takes some megabytes of it.

@@ -239,7 +239,7 @@ TEST_F(Batching, MeasuredPassesLeaveTheVectorsAsTheyAre) {
 TEST_F(Batching, SeveralDevicesWorkBehindOneQueue) {
   std::mutex mutex;
   std::vector<DeviceId> made;
-  context_.impl().make_backend = [&](DeviceId device, const ContextOptions&, int) {
+  context_.impl().make_backend = [&](DeviceId device, const ContextOptions&, const engine::Place&) {
     {
       const std::lock_guard lock(mutex);
       made.push_back(device);

@@ -32,7 +32,7 @@ class GatedEngine : public testing::Test {
     Context plain({.threads = 1});
     Engine engine(plain, options(static_cast<int>(kItems)));
     want_images_ = engine.embed_images(images_), want_texts_ = engine.embed_texts(texts_);
-    context_.impl().make_backend = [this](DeviceId, const ContextOptions&, int) {
+    context_.impl().make_backend = [this](DeviceId, const ContextOptions&, const engine::Place&) {
       return std::make_unique<GatedBackend>(gates_);
     };
   }

@@ -96,7 +96,7 @@ class LateBackend final : public backend::test::ForwardingBackend {
 class Pipeline : public testing::Test {
  protected:
   Pipeline() {
-    context_.impl().make_backend = [this](DeviceId, const ContextOptions&, int) {
+    context_.impl().make_backend = [this](DeviceId, const ContextOptions&, const engine::Place&) {
       return std::make_unique<LateBackend>(watch_);
     };
     std::mt19937 random(5);

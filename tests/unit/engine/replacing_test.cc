@@ -45,7 +45,7 @@ TEST_F(Replacing, AReplicaWhoseDeviceFailedIsMadeAnew) {
 TEST_F(Replacing, TheNewOneIsOnTheDeviceThatTheEngineSaysItIsOn) {
   std::mutex mutex;
   std::vector<DeviceId::Kind> asked;
-  context_.impl().make_backend = [&](DeviceId device, const ContextOptions&, int) {
+  context_.impl().make_backend = [&](DeviceId device, const ContextOptions&, const engine::Place&) {
     const std::lock_guard lock(mutex);
     asked.push_back(device.kind);
     return std::make_unique<engine::test::GatedBackend>(gates_);

@@ -232,7 +232,7 @@ class WatchedBackend final : public backend::test::ForwardingBackend {
 };
 
 void watch_backends(Context& context, Watch& watch) {
-  context.impl().make_backend = [&watch](DeviceId, const ContextOptions&, int) {
+  context.impl().make_backend = [&watch](DeviceId, const ContextOptions&, const engine::Place&) {
     return std::make_unique<WatchedBackend>(watch);
   };
 }
@@ -277,7 +277,8 @@ TEST(Replicas, OneThatFailsLeavesTheOthersWorking) {
   EngineOptions o = options();
   o.replicas = 2;
   Engine engine(context, o);
-  context.impl().make_backend = [](DeviceId, const ContextOptions&, int) -> std::unique_ptr<backend::Backend> {
+  context.impl().make_backend = [](DeviceId, const ContextOptions&,
+                                   const engine::Place&) -> std::unique_ptr<backend::Backend> {
     throw Error(Code::device_failure, "no device any more");
   };
   watch.fail = 1;
@@ -314,9 +315,48 @@ TEST(Replicas, OfTwoEnginesMadeAtOnceLoadOnce) {
   }
 }
 
+TEST(Replicas, OfAProcessorDivideItsThreads) {
+  EngineOptions o = options();
+  Context one({.threads = 1});
+  const auto want = Engine(one, o).embed_texts(texts());
+  o.replicas = 0;
+  EXPECT_EQ(Engine(one, o).info().replicas, 1);
+  Context several({.threads = 3});
+  Engine engine(several, o);
+  if (!engine::is_divided(o.device, {})) GTEST_SKIP() << "here is a GPU, or oneDNN has threads of its own";
+  EXPECT_EQ(engine.info().replicas, 3);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 6; ++t) {
+    threads.emplace_back([&] {
+      for (int round = 0; round < 5; ++round) expect_same(engine.embed_texts(texts()), want);
+    });
+  }
+  for (auto& t : threads) t.join();
+  EXPECT_EQ(several.impl().cores->passes, 0);
+  EXPECT_EQ(several.impl().cores->preparing, 0);
+}
+
+TEST(Replicas, WhereMemoryIsShortThereIsOne) {
+  EngineOptions o = options();
+  std::size_t enough = 0;
+  {
+    Context context({.threads = 1});
+    o.max_batch = 1;
+    enough = Engine(context, o).info().weight_bytes;
+    Engine engine(context, o);
+    enough += engine.info().arena_bytes;
+  }
+  ContextOptions c;
+  c.threads = 4;
+  c.memory_budget = enough;
+  Context context(c);
+  o.replicas = 0;
+  EXPECT_EQ(Engine(context, o).info().replicas, 1);
+}
+
 TEST(Replicas, AreRefusedBeyondReason) {
   Context context({.threads = 1});
-  for (const int replicas : {0, -1, 100000}) {
+  for (const int replicas : {-1, 100000}) {
     EngineOptions o = options();
     o.replicas = replicas;
     EXPECT_THROW(Engine(context, o), Error) << replicas;

@@ -69,7 +69,7 @@ class WarmUp : public test::GatedEngine {
  protected:
   /// beside: a device that works beside the host.
   void use_counting_backends(bool beside) {
-    context_.impl().make_backend = [this, beside](DeviceId, const ContextOptions&, int) {
+    context_.impl().make_backend = [this, beside](DeviceId, const ContextOptions&, const engine::Place&) {
       return std::make_unique<CountingBackend>(seen_, beside);
     };
   }
