@@ -165,6 +165,10 @@ struct EngineOptions {
   /// that a pass has all of them as long as it is alone.
   int replicas = 1;
   Precision precision = Precision::automatic;
+  /// In int8 and fp8: layers that compute in the precision below (fp16 on a GPU; bf16 on a processor that has it, else
+  /// fp32). Names like "vision.blocks.5.fc2" (qkv, out, fc1, fc2), with * for any characters;
+  /// one text may hold several with commas between them.
+  std::vector<std::string> keep = {};
   Reference reference = Reference::automatic;
   Exif exif = Exif::apply;
   /// Decodes large JPEGs at a fraction of their size: faster, and NOT bit-exact with any reference.
@@ -291,6 +295,8 @@ class Engine {
   void clear_caches();
   /// All zeros on a processor, which has nothing to choose.
   KernelChoices kernel_choices() const;
+  /// Of the multiply-adds in the blocks' linear layers so far, the share that ran in eight bits.
+  double eight_bit_share() const;
 
  private:
   struct Impl;

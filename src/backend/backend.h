@@ -41,7 +41,7 @@ class PreparedWeight {
   const std::string& packing() const noexcept { return packing_; }  ///< their order, for people: "rows", "panels64"
   /// Whether it is norm_linear()'s alone, with gamma, beta and bias inside of it.
   virtual bool folds_norm() const noexcept { return false; }
-  bool has_scales() const noexcept { return has_scales_; }          ///< elements are multiplied by scales of their own
+  bool has_scales() const noexcept { return has_scales_; }  ///< elements are multiplied by scales of their own
 
  protected:
   PreparedWeight(std::int64_t outputs, std::int64_t inputs, std::size_t bytes, DType type = DType::f32,
@@ -59,6 +59,11 @@ class PreparedWeight {
   DType type_;
   bool has_scales_;
   std::string packing_;
+};
+
+/// How an eight-bit weight will be used: what calibration chose for its layer. Other precisions ignore it.
+struct WeightUse {
+  float input_scale = 0;  ///< one step of the input's static scale; 0: a scale per row, found as the row comes
 };
 
 /// An activation as an operation reads or writes it: its elements and, for eight-bit types, a scale per row (f32).
@@ -118,8 +123,8 @@ struct LinearArgs {
   const PreparedWeight* reader = nullptr;  ///< a hint: what `out` is multiplied with next
 };
 
-/// out = fn(ln(x) W^T + bias), where ln is LayerNormArgs' normalisation: a backend that applies it inside of the product
-/// saves writing and reading the normalised rows.
+/// out = fn(ln(x) W^T + bias), where ln is LayerNormArgs' normalisation: a backend that applies it inside of the
+/// product saves writing and reading the normalised rows.
 struct NormLinearArgs {
   ConstView x;            // residual type [M, D]
   ConstView gamma, beta;  // f32 [D]
@@ -206,6 +211,12 @@ struct Choices {
   std::atomic<int> recorded{0};               ///< passes of replay()
 };
 
+/// Multiply-adds of linear() and norm_linear() so far, as they were issued: a recorded pass counts when it is recorded.
+/// May be read on any thread, and outlives the backend.
+struct LinearWork {
+  std::atomic<std::uint64_t> all{0}, eight_bit{0};
+};
+
 /// A point in the order of the operations that a backend was given.
 class Moment {
  public:
@@ -232,6 +243,9 @@ class Backend {
   /// Resolves `automatic`, and throws unsupported, with the remedy, for what this device cannot do.
   virtual Precision resolve(Precision precision) const = 0;
   virtual ComputeTypes types(Precision precision) const = 0;
+  /// What a layer computes in that is kept back from an eight-bit precision: one with the same types() of activations.
+  /// Others: the same one.
+  virtual Precision kept(Precision precision) const { return precision; }
 
   virtual Buffer allocate(std::size_t bytes) = 0;
   virtual void upload(const void* host, View to) = 0;     ///< contiguous
@@ -262,12 +276,14 @@ class Backend {
   virtual void* stream() const noexcept { return nullptr; }
 
   // Preparing weights, from host memory in f32, f16 or bf16. Safe to call from several threads at once.
-  virtual std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision precision) = 0;  // [N, K]
+  virtual std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision precision,  // [N, K]
+                                                         const WeightUse& use = {}) = 0;
   /// The weight of norm_linear(), which a backend may store with gamma, beta and bias (f32, f16 or bf16 on the host; no
   /// bias: none) folded in.
   virtual std::unique_ptr<PreparedWeight> prepare_norm_linear(ConstView weight, ConstView /*bias*/, ConstView /*gamma*/,
-                                                              ConstView /*beta*/, Precision precision) {
-    return prepare_linear(weight, precision);
+                                                              ConstView /*beta*/, Precision precision,
+                                                              const WeightUse& use = {}) {
+    return prepare_linear(weight, precision, use);
   }
   /// weight [D, 3, P, P] as published; mean and std per channel; bias [D] or none.
   virtual std::unique_ptr<PreparedWeight> prepare_patch_embed(ConstView weight, ConstView bias, const float mean[3],
@@ -299,6 +315,9 @@ class Backend {
   virtual int take_tuned(const std::string& /*text*/, const std::string& /*file*/ = {}) { return 0; }
   /// Counted from the first operation on; null where there is nothing to choose.
   virtual std::shared_ptr<const Choices> choices() const { return nullptr; }
+
+  /// Null where eight-bit precisions are not computed.
+  virtual std::shared_ptr<const LinearWork> linear_work() const { return nullptr; }
 
   // For measuring (TimedBackend).
   /// On the host a call is done when it returns: the time of this one.

@@ -44,12 +44,13 @@ class TimedBackend final : public Backend {
   void wait_asleep(std::uint64_t mark) override { inner_->wait_asleep(mark); }
   Memory memory() const override { return inner_->memory(); }
   void* stream() const noexcept override { return inner_->stream(); }
-  std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision precision) override {
-    return inner_->prepare_linear(weight, precision);
+  Precision kept(Precision precision) const override { return inner_->kept(precision); }
+  std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision precision, const WeightUse& use) override {
+    return inner_->prepare_linear(weight, precision, use);
   }
   std::unique_ptr<PreparedWeight> prepare_norm_linear(ConstView weight, ConstView bias, ConstView gamma, ConstView beta,
-                                                      Precision precision) override {
-    return inner_->prepare_norm_linear(weight, bias, gamma, beta, precision);
+                                                      Precision precision, const WeightUse& use) override {
+    return inner_->prepare_norm_linear(weight, bias, gamma, beta, precision, use);
   }
   std::unique_ptr<PreparedWeight> prepare_patch_embed(ConstView weight, ConstView bias, const float mean[3],
                                                       const float std[3], float rescale, Precision precision) override {
@@ -70,6 +71,7 @@ class TimedBackend final : public Backend {
   std::string tuned() const override { return inner_->tuned(); }
   int take_tuned(const std::string& text, const std::string& file) override { return inner_->take_tuned(text, file); }
   std::shared_ptr<const Choices> choices() const override { return inner_->choices(); }
+  std::shared_ptr<const LinearWork> linear_work() const override { return inner_->linear_work(); }
   std::unique_ptr<Moment> moment() override { return inner_->moment(); }
   void linger(double milliseconds) override { inner_->linger(milliseconds); }
 

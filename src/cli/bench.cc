@@ -195,6 +195,7 @@ Json results(const Engine& engine, const BenchOptions& options, std::size_t batc
           {"io", options.io == Io::host ? "host" : "device"},
           {"in_flight", options.in_flight},
           {"weight_bytes", info.weight_bytes},
+          {"eight_bit_share", engine.eight_bit_share()},
           {"tuning_file", choices.file.empty() ? Json(nullptr) : Json(choices.file)},
           {"tuned_shapes", choices.measured},
           {"heuristic_shapes", choices.proposed}};

@@ -11,6 +11,8 @@ model::Model load(backend::Backend& backend, const model::ModelFiles& files, con
   ThreadPool pool(usable_cores());
   model::LoadOptions load;
   load.precision = options.common.engine.precision;
+  const model::EightBit eight_bit(files.config, options.common.engine.keep);
+  load.eight_bit = &eight_bit;
   load.vision = options.what != What::text, load.text = options.what != What::image;
   load.threads = std::min(usable_cores() + 1, 8), load.pool = &pool;
   return model::load_model(files, backend, load);

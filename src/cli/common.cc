@@ -45,6 +45,10 @@ void declare_common(CLI::App& app, CommonOptions& options, std::vector<std::stri
       ->group("Device");
   flags.choice("--precision", engine.precision, parse_precision, "auto, fp32, tf32, fp16, bf16, int8, fp8")
       ->group("Device");
+  flags
+      .repeated("--keep", engine.keep,
+                "in int8 and fp8: layers that stay in 16 or 32 bits, like vision.blocks.*.fc2; may be repeated")
+      ->group("Device");
   flags.number("--threads", options.context.threads, 0, 4096, "compute threads; 0: all cores")->group("Device");
   flags.flag("--pin-threads", options.context.pin_threads, "bind compute threads to cores")->group("Device");
   flags.flag("--no-graphs", options.no_graphs, "on a GPU, issue every pass step by step")->group("Device");

@@ -87,7 +87,9 @@ struct Engine::Impl {
   engine::MemoryBudget::Reservation caches;
   EngineOptions options;
   Logger logger;
+  model::EightBit eight_bit;
   std::vector<std::shared_ptr<const backend::Choices>> choices;  // one a backend that has any
+  std::vector<std::shared_ptr<const backend::LinearWork>> linear_work;  // the same
   std::size_t piece = kPiece;
   bool together = false;  ///< replicas divide a processor's threads pass by pass
   std::mutex rehearsing;
@@ -113,6 +115,13 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
   if (given.replicas < 0 || given.replicas > kMostReplicas) {
     throw Error(Code::invalid_argument,
                 cat("replicas ", given.replicas, " is out of range: give 0 (chosen) to ", kMostReplicas));
+  }
+  if (!given.keep.empty()) {
+    if (given.precision != Precision::int8 && given.precision != Precision::fp8) {
+      throw Error(Code::invalid_argument, cat("layers are kept back from int8 and fp8 only, and the precision is ",
+                                              to_string(given.precision), ": give one of the two, or no layers"));
+    }
+    eight_bit = model::EightBit(files.config, given.keep);
   }
   if (options.devices.empty()) options.devices.push_back(options.device);
   preparer = std::make_unique<engine::Preparer>(files, prepare);
@@ -188,6 +197,7 @@ std::unique_ptr<engine::Replica> Engine::Impl::make_replica(Context::Impl& conte
   limits.fixed = first.memory().held;
   model::LoadOptions load;
   load.precision = options.precision, load.vision = options.load_vision, load.text = options.load_text;
+  load.eight_bit = &eight_bit;
   load.pool = &context.decode;
   load.threads = std::min({kLoadThreads, context.options.threads, context.options.decode_threads + 1});
   auto model = context.models.get(files, *backends.front(), load);
@@ -325,6 +335,7 @@ void Engine::Impl::describe(const EngineOptions& given) {
     info.planned_bytes += workers->replica(i).planned_bytes();
     info.device_bytes += workers->replica(i).device_bytes();
     workers->replica(i).add_choices(choices);
+    workers->replica(i).add_work(linear_work);
     info.devices.push_back(to_string(workers->replica(i).backend().device()));
   }
   info.max_batch = first.max_batch();
@@ -425,6 +436,12 @@ CacheStats Engine::cache_stats() const {
 }
 void Engine::clear_caches() {
   impl_->scheduler->caches().clear();
+}
+
+double Engine::eight_bit_share() const {
+  std::uint64_t all = 0, eight_bit = 0;
+  for (const auto& one : impl_->linear_work) all += one->all, eight_bit += one->eight_bit;
+  return all == 0 ? 0 : static_cast<double>(eight_bit) / static_cast<double>(all);
 }
 
 KernelChoices Engine::kernel_choices() const {

@@ -81,6 +81,12 @@ void Replica::add_choices(std::vector<std::shared_ptr<const backend::Choices>>& 
   }
 }
 
+void Replica::add_work(std::vector<std::shared_ptr<const backend::LinearWork>>& to) const {
+  for (const auto& lane : lanes_) {
+    if (auto own = lane->backend().linear_work()) to.push_back(std::move(own));
+  }
+}
+
 std::size_t Replica::device_bytes() const {
   std::size_t sum = 0;
   for (const auto& lane : lanes_) sum += lane->backend().memory().peak;

@@ -58,6 +58,7 @@ class Replica {
   backend::Backend& backend() noexcept { return lanes_[0]->backend(); }
   /// Adds how its backends' kernels were chosen.
   void add_choices(std::vector<std::shared_ptr<const backend::Choices>>& to) const;
+  void add_work(std::vector<std::shared_ptr<const backend::LinearWork>>& to) const;
   int max_batch() const noexcept { return static_cast<int>(model_->vision ? size_.images : size_.texts); }
   /// Of the activations of all lanes, and of the pixels that wait for them.
   std::size_t arena_bytes() const noexcept { return reserved_.bytes(); }

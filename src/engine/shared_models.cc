@@ -22,7 +22,7 @@ std::string key_of(const model::ModelFiles& files, const std::string& hash, cons
   if (unresolved) folder = files.folder;
   return cat(folder.string(), '\n', files.config.architecture, '\n', hash, '\n', to_string(backend.device()), '\n',
              to_string(backend.resolve(o.precision)), '\n', o.vision ? "vision " : "", o.text ? "text " : "",
-             o.tensor_rank, '/', o.tensor_ranks);
+             o.tensor_rank, '/', o.tensor_ranks, '\n', o.eight_bit != nullptr ? o.eight_bit->key() : "");
 }
 
 }  // namespace

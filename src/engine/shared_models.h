@@ -20,9 +20,9 @@ class SharedModels {
 
   /// The weights of `files` for backend.device(), prepared by `backend` or, earlier, by another backend of this device
   /// in the same Context. Equal are: the folder (or random model), its checkpoint's contents, everything of its
-  /// configuration that weights depend on, device, precision, towers, and part of a tensor-parallel group. Two who
-  /// ask for the same at the same time load it once. Their bytes are reserved before they are read, and given back
-  /// with them. Throws what load_model() throws, and out_of_memory; nothing is kept then.
+  /// configuration that weights depend on, device, precision, eight-bit choices, towers, and part of a tensor-parallel
+  /// group. Two who ask for the same at the same time load it once. Their bytes are reserved before they are read, and
+  /// given back with them. Throws what load_model() throws, and out_of_memory; nothing is kept then.
   std::shared_ptr<const model::Model> get(const model::ModelFiles& files, backend::Backend& backend,
                                           const model::LoadOptions& options);
 

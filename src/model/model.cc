@@ -4,12 +4,14 @@
 #include <array>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <ranges>
 
 #include "base/parallel_for.h"
 #include "base/strings.h"
+#include "model/eight_bit.h"
 #include "model/shard.h"
 #include "model/weights.h"
 
@@ -27,6 +29,28 @@ class ResidentBlocks final : public BlockStore {
  private:
   std::vector<BlockWeights> blocks_;
 };
+
+bool is_eight_bit(Precision p) {
+  return p == Precision::int8 || p == Precision::fp8;
+}
+
+/// The table's "vision.blocks.5.attn.qkv" is "vision.blocks.5.qkv" to those who choose.
+const LayerChoice& choice_of(const EightBit& choices, const std::string& name) {
+  const std::size_t last = name.rfind('.'), part = name.rfind('.', last - 1);
+  return choices.of(name.substr(0, part) + name.substr(last));
+}
+
+/// A matrix or a vector in float32, its columns multiplied by the factors, or divided by them.
+Tensor scaled_columns(ConstView from, const std::vector<float>& factors, bool divided) {
+  Tensor out = host_tensor(DType::f32, from.shape);
+  convert(from, out.view());
+  float* value = out.view().as<float>();
+  for (std::int64_t i = 0; i < from.shape.elements(); ++i) {
+    const float factor = factors[static_cast<std::size_t>(i) % factors.size()];
+    value[i] = divided ? value[i] / factor : value[i] * factor;
+  }
+  return out;
+}
 
 /// Lists, by canonical name, what a model needs and where it goes; then reads and prepares it all, a few tensors at a
 /// time.
@@ -55,27 +79,37 @@ class Loader {
     add(name, [this, &out](ConstView v) { out = counted(backend_.prepare_projection(v)); });
   }
   void linear(const std::string& name, Linear& out) {
-    add(name + ".weight", [this, &out](ConstView v) { out.weight = counted(backend_.prepare_linear(v, precision_)); });
+    const LayerChoice& choice = choice_of(name);
+    add(name + ".weight", [this, &out, &choice](ConstView v) {
+      out.weight = counted(backend_.prepare_linear(v, precision_of(choice), {choice.input_scale}));
+    });
     vector(name + ".bias", out.bias);
   }
-  /// A layer that reads what `norm` normalised: both are read together, since a backend may fold the one into the other.
+  /// A layer that reads what `norm` normalised: both are read together, since a backend may fold the one into the
+  /// other.
   void norm_linear(const std::string& norm, const std::string& name, Norm& norm_out, Linear& out) {
-    with_norm(norm, name, norm_out, [this, &out](ConstView w, ConstView bias, ConstView gamma, ConstView beta) {
-      out.weight = counted(backend_.prepare_norm_linear(w, bias, gamma, beta, precision_));
-      out.bias = counted(backend_.prepare_vector(bias));
-    });
+    const LayerChoice& choice = choice_of(name);
+    with_norm(
+        norm, name, norm_out, [this, &out, &choice](ConstView w, ConstView bias, ConstView gamma, ConstView beta) {
+          out.weight =
+              counted(backend_.prepare_norm_linear(w, bias, gamma, beta, precision_of(choice), {choice.input_scale}));
+          out.bias = counted(backend_.prepare_vector(bias));
+        });
   }
   /// Queries apart from keys and values.
   void norm_q_and_kv(const std::string& norm, const std::string& name, Norm& norm_out, Linear& q, Linear& kv) {
-    with_norm(norm, name, norm_out, [this, &q, &kv](ConstView w, ConstView bias, ConstView gamma, ConstView beta) {
-      const std::int64_t n = w.rows() / 3;
-      const auto part = [&](std::int64_t first, std::int64_t count, Linear& out) {
-        const ConstView b(bias.column_range(first, count).data, bias.dtype, {count});
-        out.weight = counted(backend_.prepare_norm_linear(w.row_range(first, count), b, gamma, beta, precision_));
-        out.bias = counted(backend_.prepare_vector(b));
-      };
-      part(0, n, q), part(n, 2 * n, kv);
-    });
+    const LayerChoice& choice = choice_of(name);
+    with_norm(norm, name, norm_out,
+              [this, &q, &kv, &choice](ConstView w, ConstView bias, ConstView gamma, ConstView beta) {
+                const std::int64_t n = w.rows() / 3;
+                const auto part = [&](std::int64_t first, std::int64_t count, Linear& out) {
+                  const ConstView b(bias.column_range(first, count).data, bias.dtype, {count});
+                  out.weight = counted(backend_.prepare_norm_linear(w.row_range(first, count), b, gamma, beta,
+                                                                    precision_of(choice), {choice.input_scale}));
+                  out.bias = counted(backend_.prepare_vector(b));
+                };
+                part(0, n, q), part(n, 2 * n, kv);
+              });
   }
   /// `out` must stay where it is until run() has returned.
   void blocks(const std::string& tower, const TowerConfig& c, std::vector<BlockWeights>& out) {
@@ -148,15 +182,33 @@ class Loader {
   WeightReader::Loaded part_of(const WeightSpec& spec) {
     return shard(reader_.read(spec), spec.shard, options_.tensor_rank, options_.tensor_ranks);
   }
-  /// Calls f(weight, bias, gamma, beta) of a linear layer and the norm in front of it.
+  const LayerChoice& choice_of(const std::string& name) const {
+    return model::choice_of(options_.eight_bit != nullptr ? *options_.eight_bit : none_, name);
+  }
+  Precision precision_of(const LayerChoice& choice) const {
+    return choice.keep ? backend_.kept(precision_) : precision_;
+  }
+  /// Calls f(weight, bias, gamma, beta) of a linear layer and the norm in front of it, which has taken the factors that
+  /// were chosen for the layer.
   template <class F>
   void with_norm(const std::string& norm, const std::string& name, Norm& out, F f) {
     const std::array<const WeightSpec*, 3> vectors{&spec(name + ".bias"), &spec(norm + ".weight"),
                                                    &spec(norm + ".bias")};
     for (const WeightSpec* v : vectors) add(v->name, {});
-    add(name + ".weight", [this, vectors, &out, f](ConstView weight) {
+    const LayerChoice& choice = choice_of(name);
+    add(name + ".weight", [this, vectors, &out, &choice, f](ConstView weight) {
       {
-        const auto bias = part_of(*vectors[0]), gamma = part_of(*vectors[1]), beta = part_of(*vectors[2]);
+        const auto bias = part_of(*vectors[0]);
+        auto gamma = part_of(*vectors[1]), beta = part_of(*vectors[2]);
+        WeightReader::Loaded moved;
+        if (is_eight_bit(precision_) && !choice.keep && !choice.migration.empty()) {
+          moved.owned = scaled_columns(weight, choice.migration, false);
+          weight = moved.owned.view();
+          for (auto* v : {&gamma, &beta}) {
+            v->owned = scaled_columns(v->view, choice.migration, true);
+            v->view = v->owned.view();
+          }
+        }
         out.gamma = counted(backend_.prepare_vector(gamma.view));
         out.beta = counted(backend_.prepare_vector(beta.view));
         f(weight, bias.view, gamma.view, beta.view);
@@ -180,6 +232,7 @@ class Loader {
   WeightReader reader_;
   backend::Backend& backend_;
   const LoadOptions& options_;
+  const EightBit none_;
   Precision precision_;
   std::map<std::string, WeightSpec> table_;
   std::vector<Task> tasks_;
@@ -244,17 +297,23 @@ Model load_model(const ModelFiles& files, WeightSource& source, backend::Backend
 }
 
 std::size_t expected_weight_bytes(const Config& config, const backend::Backend& backend, const LoadOptions& options) {
-  const std::size_t element = size_of(backend.types(backend.resolve(options.precision)).activation);
+  const Precision precision = backend.resolve(options.precision);
+  const std::size_t element = size_of(backend.types(precision).activation);
+  const EightBit none;
   std::size_t bytes = 0;
   for (const WeightSpec& spec : weight_table(config)) {
     const bool vision = spec.name.starts_with("vision."), text = spec.name.starts_with("text.");
     if ((vision && !options.vision) || (text && !options.text) || !(vision || text)) continue;
     if (spec.name == "vision.patch_embed.bias") continue;  // part of the prepared matrix
     // Matrices that blocks multiply by, patches and tokens have the precision's type; everything else is float32.
-    const bool kept =
-        spec.shape.rank() == 1 || spec.name.ends_with("projection") || spec.name.ends_with("position_embedding");
-    const Shape part = shard_shape(spec, options.tensor_ranks);
-    bytes += static_cast<std::size_t>(part.elements()) * (kept ? sizeof(float) : element);
+    std::size_t size = element;
+    if (spec.shape.rank() == 1 || spec.name.ends_with("projection") || spec.name.ends_with("position_embedding")) {
+      size = sizeof(float);
+    } else if (is_eight_bit(precision) && spec.name.find(".blocks.") != std::string::npos) {
+      const std::string layer = spec.name.substr(0, spec.name.size() - std::strlen(".weight"));
+      if (!choice_of(options.eight_bit != nullptr ? *options.eight_bit : none, layer).keep) size = 1;
+    }
+    bytes += static_cast<std::size_t>(shard_shape(spec, options.tensor_ranks).elements()) * size;
   }
   return bytes;
 }

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/thread_pool.h"
+#include "model/eight_bit.h"
 #include "model/files.h"
 #include "model/towers.h"
 
@@ -19,6 +20,8 @@ struct LoadOptions {
   ThreadPool* pool = nullptr;
   /// Which part of every weight, as the Shard column of the table divides it over a tensor-parallel group.
   int tensor_rank = 0, tensor_ranks = 1;
+  /// In int8 and fp8: how each layer computes. Null: all in eight bits, with scales from the data. Read while loading.
+  const EightBit* eight_bit = nullptr;
 };
 
 struct Model {

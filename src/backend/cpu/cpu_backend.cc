@@ -122,7 +122,7 @@ class CpuBackend final : public Backend {
     if (shared_ != nullptr) --shared_->passes;
   }
 
-  std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision p) override {
+  std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision p, const WeightUse&) override {
     return pack_linear(weight, types(p).activation, kernels_.panel);
   }
   std::unique_ptr<PreparedWeight> prepare_patch_embed(ConstView weight, ConstView bias, const float mean[3],

@@ -165,17 +165,17 @@ class CudaBackend final : public Backend {
     return m;
   }
 
-  std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision p) override {
+  std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision p, const WeightUse&) override {
     health_.enter();
     if (p == Precision::tf32 && makes_scores(weight)) return weights_.split(weight);
     return weights_.linear(weight, types(p).activation, p == Precision::tf32);
   }
   /// Where the residual stream has the weight's type, and there are kernels for it.
   std::unique_ptr<PreparedWeight> prepare_norm_linear(ConstView weight, ConstView bias, ConstView gamma, ConstView beta,
-                                                      Precision p) override {
+                                                      Precision p, const WeightUse& use) override {
     const bool folds = warpgroups_ && p == Precision::fp16 && weight.columns() % 8 == 0 && weight.rows() % 8 == 0 &&
                        weight.columns() <= kMostFolded;
-    if (!folds) return prepare_linear(weight, p);
+    if (!folds) return prepare_linear(weight, p, use);
     health_.enter();
     return weights_.folded(weight, bias, gamma, beta);
   }

@@ -63,13 +63,13 @@ class ReferenceBackend final : public Backend {
   void download(ConstView from, void* host) override { std::memcpy(host, from.data, from.bytes()); }
   void synchronize() override {}
 
-  std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision) override {
+  std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision, const WeightUse&) override {
     auto w = std::make_unique<PlainWeight>(weight.rows(), weight.columns());
     convert(weight, {reinterpret_cast<std::byte*>(w->values.data()), DType::f32, {weight.rows(), weight.columns()}});
     return w;
   }
   std::unique_ptr<PreparedWeight> prepare_projection(ConstView weight) override {
-    return prepare_linear(weight, Precision::fp32);
+    return prepare_linear(weight, Precision::fp32, {});
   }
 
   // W (p * rescale - mean) / std = (W * rescale / std) p - sum(W * mean / std), in the order of the pixels: y, x,

@@ -25,8 +25,9 @@ class ForwardingBackend : public Backend {
   void download(ConstView from, void* host) override { to_->download(from, host); }
   void synchronize() override { to_->synchronize(); }
   void* stream() const noexcept override { return stream_mark; }
-  std::unique_ptr<PreparedWeight> prepare_linear(ConstView w, Precision p) override {
-    return to_->prepare_linear(w, p);
+  Precision kept(Precision p) const override { return to_->kept(p); }
+  std::unique_ptr<PreparedWeight> prepare_linear(ConstView w, Precision p, const WeightUse& use) override {
+    return to_->prepare_linear(w, p, use);
   }
   std::unique_ptr<PreparedWeight> prepare_patch_embed(ConstView w, ConstView bias, const float mean[3],
                                                       const float std[3], float rescale, Precision p) override {

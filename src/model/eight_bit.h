@@ -1,0 +1,54 @@
+// Which layers of a model compute in eight bits, and how: what a user keeps back, and what calibration chose.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/config.h"
+
+namespace tandem::model {
+
+/// How one linear layer of a block computes in int8 or fp8. The default is eight bits with scales from the data.
+struct LayerChoice {
+  bool keep = false;      ///< computed in Backend::kept()'s precision instead
+  float input_scale = 0;  ///< one step of the layer's static input scale; 0: a scale per row, found as the row comes
+  /// SmoothQuant's factors (Xiao et al. 2023, equation 3) [inputs]: they divide what the norm in front gives, and
+  /// multiply the weight's columns. Empty: none. Only "qkv" and "fc1" have a norm in front.
+  std::vector<float> migration;
+  friend bool operator==(const LayerChoice&, const LayerChoice&) = default;
+};
+
+/// Every layer that eight-bit precisions quantise: "vision.blocks.0.qkv", ".out", ".fc1", ".fc2", block after block,
+/// then the text tower's. Queries, keys and values of a last block, which are multiplied apart, are one layer here.
+std::vector<std::string> eight_bit_layers(const Config& config);
+
+/// Whether a pattern is a name; "*" stands for any characters, or none.
+bool matches(std::string_view pattern, std::string_view name) noexcept;
+
+/// Choices by a layer's name.
+class EightBit {
+ public:
+  /// Nothing chosen: every layer computes in eight bits.
+  EightBit() = default;
+  /// Keeps the layers of `config` that one of the patterns matches; a text may hold several, with commas between them.
+  /// Throws invalid_argument naming a pattern that matches none.
+  EightBit(const Config& config, const std::vector<std::string>& keep);
+
+  /// Throws invalid_argument for a name that is no layer of `config`, for factors where no norm stands in front or that
+  /// are not as many as the layer has inputs, and for factors or a scale that no range gives: not finite, negative, and
+  /// for a factor zero.
+  void set(const Config& config, const std::string& layer, LayerChoice choice);
+  /// What was chosen for a layer.
+  const LayerChoice& of(std::string_view layer) const noexcept;
+  /// Names with anything else than the default, in the order of their letters.
+  const std::map<std::string, LayerChoice, std::less<>>& all() const noexcept { return choices_; }
+  /// Equal choices have equal texts: for whoever looks for weights prepared with the same ones.
+  std::string key() const;
+
+ private:
+  std::map<std::string, LayerChoice, std::less<>> choices_;
+};
+
+}  // namespace tandem::model
