@@ -39,7 +39,7 @@ class PreparedWeight {
   std::size_t bytes() const noexcept { return bytes_; }
   DType type() const noexcept { return type_; }                     ///< of the stored elements
   const std::string& packing() const noexcept { return packing_; }  ///< their order, for people: "rows", "panels64"
-  /// Whether it is norm_linear()'s alone, with gamma, beta and bias inside of it.
+  /// Whether it is norm_linear()'s alone, which then normalises inside of the product.
   virtual bool folds_norm() const noexcept { return false; }
   bool has_scales() const noexcept { return has_scales_; }  ///< elements are multiplied by scales of their own
 

@@ -10,6 +10,7 @@
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/onednn_matmul.h"
 #include "backend/cpu/packed.h"
+#include "backend/cpu/quantised.h"
 #include "backend/cpu/team.h"
 #include "backend/cpu/workspace.h"
 #include "base/strings.h"
@@ -34,11 +35,14 @@ const Kernels& choose_kernels(const std::string& isa, const Features& has) {
   if (isa == "sse2" || isa == "scalar") return sse2_kernels();
   if (isa == "avx2") return need(has.avx2, avx2_kernels);
   if (isa == "avx512") return need(has.avx512, avx512_kernels);
+  if (isa == "avx512_vnni") return need(has.avx512_vnni, avx512_vnni_kernels);
   if (isa == "avx512_bf16" || isa == "amx_bf16") return need(has.avx512_bf16, avx512_bf16_kernels);
   if (!isa.empty()) {
-    throw Error(Code::invalid_argument, cat("unknown ISA \"", isa, "\": sse2, avx2, avx512 or avx512_bf16"));
+    throw Error(Code::invalid_argument,
+                cat("unknown ISA \"", isa, "\": sse2, avx2, avx512, avx512_vnni or avx512_bf16"));
   }
   if (has.avx512_bf16) return avx512_bf16_kernels();
+  if (has.avx512_vnni) return avx512_vnni_kernels();
   if (has.avx512) return avx512_kernels();
   return has.avx2 ? avx2_kernels() : sse2_kernels();
 }
@@ -99,16 +103,21 @@ class CpuBackend final : public Backend {
   Precision resolve(Precision p) const override {
     // fp32 also when unasked: a processor's 16-bit types cost digits that a caller who said nothing expects.
     if (p == Precision::automatic || p == Precision::fp32) return Precision::fp32;
-    if (p == Precision::bf16 && kernels_.has_bf16) return p;
+    if (p == Precision::int8 || (p == Precision::bf16 && kernels_.has_bf16)) return p;
     if (p == Precision::bf16) {
       throw Error(Code::unsupported, cat("bf16 needs a processor with AVX512_BF16, this one computes with ",
                                          kernels_.name, ": use --precision fp32"));
     }
     throw Error(Code::unsupported, cat(to_string(p), " is not computed on a CPU: use --precision fp32",
-                                       kernels_.has_bf16 ? " or bf16" : ""));
+                                       kernels_.has_bf16 ? ", bf16" : "", " or int8"));
   }
   ComputeTypes types(Precision p) const override {
-    return {p == Precision::bf16 ? DType::bf16 : DType::f32, DType::f32};
+    const bool bf16 = p == Precision::bf16 || (p == Precision::int8 && kernels_.has_bf16);
+    return {bf16 ? DType::bf16 : DType::f32, DType::f32};
+  }
+  Precision kept(Precision p) const override {
+    if (p != Precision::int8) return p;
+    return kernels_.has_bf16 ? Precision::bf16 : Precision::fp32;
   }
 
   Buffer allocate(std::size_t bytes) override { return allocate_pages(bytes); }
@@ -122,8 +131,16 @@ class CpuBackend final : public Backend {
     if (shared_ != nullptr) --shared_->passes;
   }
 
-  std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision p, const WeightUse&) override {
+  std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision p, const WeightUse& use) override {
+    if (p == Precision::int8) return pack_int8(weight, kernels_.panel, kernels_.int8_offset, use.input_scale);
     return pack_linear(weight, types(p).activation, kernels_.panel);
+  }
+  std::unique_ptr<PreparedWeight> prepare_norm_linear(ConstView weight, ConstView, ConstView, ConstView, Precision p,
+                                                      const WeightUse& use) override {
+    if (p != Precision::int8) return prepare_linear(weight, p, use);
+    auto packed = pack_int8(weight, kernels_.panel, kernels_.int8_offset, use.input_scale);
+    packed->takes_norm = true;
+    return packed;
   }
   std::unique_ptr<PreparedWeight> prepare_patch_embed(ConstView weight, ConstView bias, const float mean[3],
                                                       const float std[3], float rescale, Precision p) override {
@@ -196,9 +213,24 @@ class CpuBackend final : public Backend {
 
   void linear(const LinearArgs& a) override {
     check(a);
-    require_type("linear", "x", a.x.view.dtype, a.x.view.dtype == packed(a.weight).type());
+    const PackedWeight& w = packed(a.weight);
+    const DType type = a.x.view.dtype;
+    const bool quantises = w.int8() && (type == DType::f32 || (type == DType::bf16 && kernels_.has_bf16));
+    require_type("linear", "x", type, type == w.type() || quantises);
+    count(a.x.view.rows(), w);
+    if (quantises) return multiply_int8(a, {});
     multiply(call_of(a));
   }
+
+  /// In int8 rows go from the norm straight into eight bits.
+  void norm_linear(const NormLinearArgs& a) override {
+    if (!packed(a.weight).int8()) return Backend::norm_linear(a);
+    check(a);
+    require_type("norm_linear", "x", a.x.dtype, a.x.dtype == DType::f32);
+    count(a.x.rows(), packed(a.weight));
+    multiply_int8({a.x, a.weight, a.bias, a.fn, {}, a.out, nullptr}, {a.gamma.as<float>(), a.beta.as<float>(), a.eps});
+  }
+  std::shared_ptr<const LinearWork> linear_work() const override { return work_; }
 
   void attention(const AttentionArgs& a) override {
     check(a);
@@ -278,6 +310,21 @@ class CpuBackend final : public Backend {
     return out;
   }
 
+  void count(std::int64_t rows, const PackedWeight& w) {
+    const auto products = static_cast<std::uint64_t>(rows * w.outputs() * w.inputs());
+    work_->all += products;
+    if (w.int8()) work_->eight_bit += products;
+  }
+
+  void multiply_int8(const LinearArgs& a, const RowNorm& norm) {
+    const PackedWeight& w = packed(a.weight);
+    if (a.x.view.rows() == 0) return;
+    quantised_.take(kernels_, workspace_, *team_, a.x.view, norm, w.input_scale);
+    GemmCall c = call_of(a);
+    c.a = quantised_.data(), c.lda = quantised_.stride(), c.row_scale = quantised_.steps();
+    gemm(kernels_, workspace_, *team_, c);
+  }
+
   bool uses_onednn(const GemmCall& c) const {
     if (onednn_ == nullptr || !(c.weight->bf16() ? onednn_bf16_ : onednn_f32_)) return false;
     return c.rows >= (amx_ ? kTileRows : 1);
@@ -310,6 +357,8 @@ class CpuBackend final : public Backend {
   const Kernels& kernels_;
   std::shared_ptr<SharedCores> shared_;
   Workspace workspace_;
+  QuantisedRows quantised_;
+  const std::shared_ptr<LinearWork> work_ = std::make_shared<LinearWork>();
   std::unique_ptr<Team> team_;
   bool onednn_f32_ = false, onednn_bf16_ = false, amx_ = false;
   std::unique_ptr<OneDnnMatmul> onednn_;

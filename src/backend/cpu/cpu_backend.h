@@ -20,7 +20,7 @@ enum class GemmEngine : std::uint8_t {
 struct CpuOptions {
   int threads = 0;   ///< threads of one operation; 0: one per physical core that this process may use
   bool pin = false;  ///< bind thread i to the i-th usable core
-  /// "sse2" (or "scalar"), "avx2", "avx512", "avx512_bf16"; empty: the best that this machine has.
+  /// "sse2" (or "scalar"), "avx2", "avx512", "avx512_vnni", "avx512_bf16"; empty: the best that this machine has.
   std::string isa;
   GemmEngine gemm = GemmEngine::automatic;
   int first_core = 0;  ///< with `pin`: thread i is bound to usable core first_core + i, and round again

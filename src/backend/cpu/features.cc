@@ -59,7 +59,8 @@ Features detect_features() {
   const Registers one = cpuid(1), seven = cpuid(7), seven_one = cpuid(7, 1);
   f.avx2 = ymm && bit(one.ecx, 12) && bit(one.ecx, 28) && bit(seven.ebx, 5);
   f.avx512 = f.avx2 && zmm && bit(seven.ebx, 16) && bit(seven.ebx, 17) && bit(seven.ebx, 30) && bit(seven.ebx, 31);
-  f.avx512_bf16 = f.avx512 && bit(seven_one.eax, 5);
+  f.avx512_vnni = f.avx512 && bit(seven.ecx, 11);
+  f.avx512_bf16 = f.avx512_vnni && bit(seven_one.eax, 5);
   f.amx_bf16 = f.avx512_bf16 && tiles && bit(seven.edx, 22) && bit(seven.edx, 24) && request_tiles();
   return f;
 }

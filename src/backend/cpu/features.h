@@ -9,8 +9,9 @@ namespace tandem::backend::cpu {
 struct Features {
   bool avx2 = false;    ///< with FMA
   bool avx512 = false;  ///< F, BW, DQ, VL
-  bool avx512_bf16 = false;
-  bool amx_bf16 = false;  ///< and the kernel has granted the tiles
+  bool avx512_vnni = false;
+  bool avx512_bf16 = false;  ///< with VNNI
+  bool amx_bf16 = false;     ///< and the kernel has granted the tiles
 };
 
 /// Asks CPUID, XGETBV and, for AMX, the kernel.

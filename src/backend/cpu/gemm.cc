@@ -28,10 +28,14 @@ int ahead_lines(const Kernels& kernels, const GemmBlock& g, std::int64_t bytes) 
 void run(const Kernels& kernels, const GemmCall& call, std::int64_t first, std::int64_t rows, std::int64_t p,
          std::int64_t next, float* partial) {
   const PackedWeight& w = *call.weight;
-  const std::int64_t element = w.bf16() ? 2 : 4;
   const std::int64_t n = p * w.panel();
   GemmBlock g{};
-  g.lda = call.lda * element;
+  g.lda = call.lda * (w.int8() ? 1 : w.bf16() ? 2 : 4);
+  const std::int64_t step_bytes = w.int8() ? quantised_bytes(kernels, 64) / 16 : 4;
+  if (w.int8()) {
+    g.begin_with = w.begin_with() + n, g.column_scale = w.scales() + n;
+    g.row_scale = call.row_scale + first;
+  }
   g.partial = partial;
   g.rows = rows;
   g.columns = static_cast<int>(std::min<std::int64_t>(w.panel(), w.outputs() - n));
@@ -50,7 +54,7 @@ void run(const Kernels& kernels, const GemmCall& call, std::int64_t first, std::
   const std::int64_t steps = w.steps(), blocks = parts(steps, kSteps);
   for (std::int64_t b = 0; b < blocks; ++b) {
     const std::int64_t s0 = steps * b / blocks, s1 = steps * (b + 1) / blocks;
-    g.a = a + s0 * 4;
+    g.a = a + s0 * step_bytes;
     g.panel = panel + s0 * w.panel() * 4;
     g.steps = s1 - s0;
     g.first = b == 0, g.last = b + 1 == blocks;
@@ -62,7 +66,7 @@ void run(const Kernels& kernels, const GemmCall& call, std::int64_t first, std::
       g.ahead = nullptr, g.ahead_lines = 0;
     }
     g.odd_tail = g.last && w.bf16() && w.inputs() % 2 != 0;
-    (w.bf16() ? kernels.gemm_bf16 : kernels.gemm_f32)(g);
+    (w.int8() ? kernels.gemm_int8 : w.bf16() ? kernels.gemm_bf16 : kernels.gemm_f32)(g);
   }
 }
 

@@ -13,9 +13,10 @@ namespace tandem::backend::cpu {
 /// Rows are stored through `group` as GemmBlock says.
 struct GemmCall {
   const PackedWeight* weight = nullptr;
-  const void* a = nullptr;  ///< [rows, inputs] of the weight's type
-  std::int64_t lda = 0;     ///< elements
+  const void* a = nullptr;  ///< [rows, inputs] of the weight's type; int8: rows as Kernels::quantise leaves them
+  std::int64_t lda = 0;     ///< elements; int8: bytes
   std::int64_t rows = 0;
+  const float* row_scale = nullptr;  ///< [rows]: int8 only
   const float* bias = nullptr;
   ActivationFn fn = ActivationFn::none;
   const void* residual = nullptr;  ///< of out's type

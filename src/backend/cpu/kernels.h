@@ -12,17 +12,18 @@ enum : int { kNoActivation = 0, kQuickGelu = 1, kGeluErf = 2, kGeluTanh = 3 };
 
 constexpr int kAheadSteps = 8;
 
-/// Rows x one panel of packed weights. A panel holds `Kernels::panel` outputs: for every step (one float32, or a pair
-/// of bf16, of the inputs) the values of all its outputs side by side, zero beyond the last output.
+/// Rows x one panel of packed weights. A panel holds `Kernels::panel` outputs: for every step (one float32, a pair of
+/// bf16, or four int8, of the inputs) the values of all its outputs side by side, zero beyond the last output.
 struct GemmBlock {
-  // The product: partial[r, n] (+)= sum over steps of a[r, step] * panel[step, n]
+  // The product: partial[r, n] (+)= sum over steps of a[r, step] * panel[step, n]. Of int8 sums are whole numbers of 32
+  // bits, and begin with begin_with.
   const void* a;      ///< first row, at the block's first step
   std::int64_t lda;   ///< bytes between rows of a
   const void* panel;  ///< at the block's first step
   std::int64_t steps;
   bool odd_tail;     ///< bf16: the last step has only one element in a
   bool first, last;  ///< of the blocks along the inputs: clears `partial`; writes `out`
-  float* partial;    ///< [rows, panel]
+  float* partial;    ///< [rows, panel]; of int8 the bits of whole numbers
   std::int64_t rows;
   int columns;  ///< valid outputs of this panel
 
@@ -31,7 +32,11 @@ struct GemmBlock {
   const void* ahead;
   int ahead_lines;
 
-  // What happens to it last: out = fn(partial * row_scale + bias) + residual
+  // int8 only, null otherwise
+  const std::int32_t* begin_with;  ///< [panel]
+  const float* column_scale;       ///< [panel]
+
+  // What happens to it last: out = fn(partial * row_scale * column_scale + bias) + residual
   const float* bias;       ///< [columns] or null
   const float* row_scale;  ///< [rows] or null
   int fn;
@@ -51,6 +56,24 @@ struct LayerNormRows {
   std::int64_t rows, width, ldx, ldo;
   const float *gamma, *beta;
   float eps;
+};
+
+/// A row whose largest magnitude is not above this is one of zeros.
+constexpr float kSmallestTop = 1e-30F;
+
+/// Rows in eight bits: q = x / step, rounded to the nearest whole number (even ones first) within [-127, 127], where
+/// step is the row's largest magnitude / 127. A row with a value that is not finite has such a step.
+struct QuantiseRows {
+  const void* x;
+  bool bf16;
+  std::int64_t rows, width, ldx;
+  const float *gamma, *beta;  ///< x are float32 and normalised first; null: they are taken as they are
+  float eps;
+  float step;        ///< of every row, where it is positive
+  float* room;       ///< [width], rounded up to whole vectors
+  void* out;         ///< [rows, ldo]: as gemm_int8 reads them
+  std::int64_t ldo;  ///< bytes between rows: quantised_bytes(width)
+  float* steps;      ///< [rows]
 };
 
 /// Keys or values of one head: `before` rows of a shared prefix, then `own` rows.
@@ -95,6 +118,10 @@ struct Kernels {
   bool has_bf16;  ///< the _bf16 entries are there
   void (*gemm_f32)(const GemmBlock&);
   void (*gemm_bf16)(const GemmBlock&);
+  void (*gemm_int8)(const GemmBlock&);
+  void (*quantise)(const QuantiseRows&);
+  /// Quantised values are stored with this added, as bytes (VNNI), or as 16 bits with nothing added.
+  int int8_offset;
   void (*layer_norm)(const LayerNormRows&);
   /// Panels of keys: step = one float32 or a pair of bf16 of the head's columns, outputs = keys.
   void (*pack_keys_f32)(const HeadRows&, void* panels);
@@ -119,9 +146,15 @@ struct Kernels {
                std::int64_t width, float scale, float* out, std::int64_t ldo);
 };
 
+/// Bytes of a quantised row.
+constexpr std::int64_t quantised_bytes(const Kernels& kernels, std::int64_t width) {
+  return (width + 63) / 64 * 64 * (kernels.int8_offset != 0 ? 1 : 2);
+}
+
 const Kernels& sse2_kernels();
 const Kernels& avx2_kernels();
 const Kernels& avx512_kernels();
-const Kernels& avx512_bf16_kernels();
+const Kernels& avx512_vnni_kernels();
+const Kernels& avx512_bf16_kernels();  ///< with VNNI too
 
 }  // namespace tandem::backend::cpu

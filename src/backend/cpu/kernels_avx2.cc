@@ -87,6 +87,47 @@ inline void store_some(float* p, V a, std::int64_t n) {
 inline V keep_some(V a, std::int64_t n) {
   return n >= kWidth ? a : V{_mm256_and_ps(a.v, _mm256_castsi256_ps(lanes(n)))};
 }
+inline V from_int(V bits) {
+  return {_mm256_cvtepi32_ps(_mm256_castps_si256(bits.v))};
+}
+
+// Sixteen bits each, products added in pairs to 32: exact, where this set's products of bytes would saturate.
+constexpr int kInt8Offset = 0;
+
+/// Whole vectors of rounded values from element i of a row on, of every four in the order 0, 2, 1, 3.
+inline void store_quantised(void* row, std::int64_t i, V a) {
+  const __m256i values = _mm256_cvtps_epi32(a.v);
+  const __m128i low = _mm256_castsi256_si128(values), high = _mm256_extracti128_si256(values, 1);
+  __m128i out = _mm_packs_epi32(low, high);
+  out = _mm_shufflehi_epi16(_mm_shufflelo_epi16(out, 0xd8), 0xd8);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(static_cast<char*>(row) + 2 * i), out);
+}
+
+struct StepInt8 {
+  /// Inputs 0 and 2 of four, and 1 and 3.
+  struct Halves {
+    __m256i even, odd;
+  };
+  using Input = Halves;
+  using Weight = Halves;
+  static constexpr int kRows = 4, kBytes = 8;
+  static inline V start(const GemmBlock& g, int n) { return load(reinterpret_cast<const float*>(g.begin_with) + n); }
+  static inline Halves weight(const float* b) {
+    const __m256i four = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b));
+    return {_mm256_srai_epi16(_mm256_slli_epi16(four, 8), 8), _mm256_srai_epi16(four, 8)};
+  }
+  static inline Halves broadcast(const char* a) {
+    int pairs[2];
+    __builtin_memcpy(pairs, a, sizeof pairs);
+    return {_mm256_set1_epi32(pairs[0]), _mm256_set1_epi32(pairs[1])};
+  }
+  static inline Halves broadcast_half(const char* a) { return broadcast(a); }
+  static inline V multiply_add(const Halves& a, const Halves& b, V sum) {
+    const __m256i pairs = _mm256_add_epi32(_mm256_madd_epi16(a.even, b.even), _mm256_madd_epi16(a.odd, b.odd));
+    return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum.v), pairs))};
+  }
+};
+
 inline V load_bf16_some(const std::uint16_t*, std::int64_t) {
   return set1(0.0F);
 }

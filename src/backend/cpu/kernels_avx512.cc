@@ -5,6 +5,7 @@
 
 #define TANDEM_ISA_NAME "avx512"
 #define TANDEM_BF16 0
+#define TANDEM_VNNI 0
 #define TANDEM_MAX_ROWS 7
 #define TANDEM_PANEL_VECTORS 4
 

@@ -1,10 +1,11 @@
-// Compiled with AVX-512 and its bf16 products; see kernels.h for what may be included here.
+// Compiled with AVX-512 and its products of bf16 and int8; see kernels.h for what may be included here.
 #include <immintrin.h>
 
 #include "backend/cpu/kernels.h"
 
 #define TANDEM_ISA_NAME "avx512_bf16"
 #define TANDEM_BF16 1
+#define TANDEM_VNNI 1
 #define TANDEM_MAX_ROWS 7
 #define TANDEM_PANEL_VECTORS 4
 

@@ -18,6 +18,11 @@ std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
 
+std::int64_t steps_of(std::int64_t inputs, DType type) {
+  const std::int64_t step = 4 / static_cast<std::int64_t>(size_of(type));
+  return round_up((inputs + step - 1) / step, kStepMultiple);
+}
+
 void require_float(ConstView v, const char* what) {
   if (v.dtype == DType::f32 || v.dtype == DType::f16 || v.dtype == DType::bf16) return;
   throw Error(Code::unsupported, cat(what, " of type ", to_string(v.dtype), ": F32, F16 or BF16 is wanted"));
@@ -32,20 +37,58 @@ const float* to_float(ConstView matrix, std::int64_t first, std::int64_t count, 
   return out;
 }
 
+void pack_rows(ConstView weight, PackedWeight& packed) {
+  std::vector<float> room;
+  for (std::int64_t first = 0; first < weight.rows(); first += packed.panel()) {
+    const std::int64_t count = std::min<std::int64_t>(packed.panel(), weight.rows() - first);
+    packed.pack(first, count, to_float(weight, first, count, room));
+  }
+}
+
 }  // namespace
 
 PackedWeight::PackedWeight(std::int64_t outputs, std::int64_t inputs, DType type, int panel)
-    : PreparedWeight(
-          outputs, inputs,
-          static_cast<std::size_t>(round_up(outputs, panel) *
-                                   round_up(type == DType::bf16 ? (inputs + 1) / 2 : inputs, kStepMultiple) * 4),
-          type, cat("panels", panel)),
+    : PreparedWeight(outputs, inputs,
+                     static_cast<std::size_t>(round_up(outputs, panel) * steps_of(inputs, type) * 4 +
+                                              (type == DType::i8 ? round_up(outputs, panel) * 8 : 0)),
+                     type, cat("panels", panel), type == DType::i8),
       panel_(panel),
-      padded_steps_(round_up(type == DType::bf16 ? (inputs + 1) / 2 : inputs, kStepMultiple)),
-      memory_(allocate_pages(bytes())) {}
+      padded_steps_(steps_of(inputs, type)),
+      memory_(allocate_pages(static_cast<std::size_t>(round_up(outputs, panel) * padded_steps_ * 4))) {
+  if (!int8()) return;
+  scales_.resize(static_cast<std::size_t>(round_up(outputs, panel)));
+  begin_with_.resize(scales_.size());
+}
+
+/// Rows to [count, 4 steps()] whole numbers, padded with zeros; their scales, and what their sums begin with.
+void PackedWeight::quantise(std::int64_t first, std::int64_t count, const float* rows, std::int8_t* fours) {
+  for (std::int64_t j = 0; j < count; ++j, rows += inputs(), fours += 4 * steps()) {
+    float top = 0, sum = 0;
+    for (std::int64_t i = 0; i < inputs(); ++i) top = std::max(top, std::abs(rows[i])), sum += rows[i] * 0.0F;
+    if (sum != 0) throw Error(Code::bad_data, cat("output ", first + j, " of a weight has values that are not finite"));
+    const auto at = static_cast<std::size_t>(first + j);
+    const bool any = top > kSmallestTop;
+    scales_[at] = any ? top / 127 : 0;
+    const float inverse = any ? 127 / top : 0;
+    std::int32_t values = 0;
+    for (std::int64_t i = 0; i < inputs(); ++i) {
+      // Rounds to even: there the sum's last digit is one.
+      constexpr float kRounding = 0x1.8p23F;
+      const auto value = static_cast<std::int32_t>((rows[i] * inverse + kRounding) - kRounding);
+      fours[i] = static_cast<std::int8_t>(value);
+      values += value;
+    }
+    begin_with_[at] = -input_offset * values;
+  }
+}
 
 void PackedWeight::pack(std::int64_t first, std::int64_t count, const float* rows) {
   auto* out = reinterpret_cast<std::uint32_t*>(memory_.data() + first / panel_ * panel_bytes());
+  if (int8()) {
+    std::vector<std::uint32_t> fours(static_cast<std::size_t>(count * steps()));
+    quantise(first, count, rows, reinterpret_cast<std::int8_t*>(fours.data()));
+    return turn(fours.data(), steps(), count, out);
+  }
   if (!bf16()) return turn(rows, inputs(), count, out);
   // Pairs of values as one element; an odd input is paired with a zero.
   std::vector<std::uint32_t> pairs(static_cast<std::size_t>(count * steps()));
@@ -93,11 +136,15 @@ void PackedWeight::turn(const void* rows, std::int64_t steps, std::int64_t count
 std::unique_ptr<PackedWeight> pack_linear(ConstView weight, DType type, int panel) {
   require_float(weight, "a weight");
   auto packed = std::make_unique<PackedWeight>(weight.rows(), weight.columns(), type, panel);
-  std::vector<float> room;
-  for (std::int64_t first = 0; first < weight.rows(); first += panel) {
-    const std::int64_t count = std::min<std::int64_t>(panel, weight.rows() - first);
-    packed->pack(first, count, to_float(weight, first, count, room));
-  }
+  pack_rows(weight, *packed);
+  return packed;
+}
+
+std::unique_ptr<PackedWeight> pack_int8(ConstView weight, int panel, int input_offset, float input_scale) {
+  require_float(weight, "a weight");
+  auto packed = std::make_unique<PackedWeight>(weight.rows(), weight.columns(), DType::i8, panel);
+  packed->input_offset = input_offset, packed->input_scale = input_scale;
+  pack_rows(weight, *packed);
   return packed;
 }
 

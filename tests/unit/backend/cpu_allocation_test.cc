@@ -90,6 +90,16 @@ TEST_P(CpuAllocation, SecondCallsGetNoMemory) {
     cpu->attention(a);
     cpu->linear({h.view(), fc1.get(), bias.host_vector(), ActivationFn::quick_gelu, {}, {wide.view(), {}}});
     cpu->linear({wide.view(), fc2.get(), bias_out.host_vector(), ActivationFn::none, x.view(), {x.view(), {}}});
+    cpu->norm_linear({x.view(),
+                      gamma.host_vector(),
+                      gamma.host_vector(),
+                      1e-5F,
+                      way().precision,
+                      in.get(),
+                      bias_qkv.host_vector(),
+                      ActivationFn::none,
+                      {h.view(), {}},
+                      {qkv.view(), {}}});
     cpu->select_rows({x.view(), nullptr, out.view(), 50});
     cpu->project({out.view(), projection.get(), true, out.view()});
     cpu->similarity({out.view(), out.view(), 1, View(x.view().data, DType::f32, {kBatch, kBatch})});
@@ -110,6 +120,10 @@ TEST_P(CpuAllocation, SecondCallsGetNoMemory) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, CpuAllocation, ::testing::ValuesIn(all_ways()), name_of);
+INSTANTIATE_TEST_SUITE_P(Int8, CpuAllocation,
+                         ::testing::Values(Way{"sse2", Precision::int8}, Way{"avx2", Precision::int8},
+                                           Way{"avx512_vnni", Precision::int8}, Way{"avx512_bf16", Precision::int8}),
+                         name_of);
 
 }  // namespace
 }  // namespace tandem::backend::test

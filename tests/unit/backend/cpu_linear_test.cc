@@ -232,7 +232,7 @@ TEST(CpuBackend, PrecisionsAreResolvedOrRefusedWithTheRemedy) {
   const auto plain = make_cpu_backend({1, false, "scalar"});
   EXPECT_EQ(plain->isa(), "sse2");
   EXPECT_EQ(plain->resolve(Precision::automatic), Precision::fp32);
-  for (const Precision p : {Precision::bf16, Precision::fp16, Precision::tf32, Precision::int8, Precision::fp8}) {
+  for (const Precision p : {Precision::bf16, Precision::fp16, Precision::tf32, Precision::fp8}) {
     try {
       plain->resolve(p);
       ADD_FAILURE() << to_string(p);

@@ -20,11 +20,15 @@ struct Way {
   Precision precision = Precision::fp32;
   GemmEngine gemm = GemmEngine::own;
   int threads = 3;
-  DType type() const { return precision == Precision::bf16 ? DType::bf16 : DType::f32; }
+  /// Of activations.
+  DType type() const {
+    const bool bf16 = precision == Precision::bf16 || (precision == Precision::int8 && isa.ends_with("bf16"));
+    return bf16 ? DType::bf16 : DType::f32;
+  }
 };
 
 inline std::string name_of(const ::testing::TestParamInfo<Way>& info) {
-  return info.param.isa + (info.param.precision == Precision::bf16 ? "_bf16" : "_fp32") +
+  return info.param.isa + "_" + std::string(to_string(info.param.precision)) +
          (info.param.gemm == GemmEngine::onednn ? "_onednn" : "");
 }
 
@@ -32,6 +36,7 @@ inline std::vector<Way> all_ways() {
   return {{"sse2"},
           {"avx2"},
           {"avx512"},
+          {"avx512_vnni"},
           {"avx512_bf16"},
           {"avx512_bf16", Precision::bf16},
           {"avx512", Precision::fp32, GemmEngine::onednn},

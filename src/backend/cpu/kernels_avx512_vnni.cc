@@ -1,0 +1,25 @@
+// Compiled with AVX-512 and its int8 products; see kernels.h for what may be included here.
+#include <immintrin.h>
+
+#include "backend/cpu/kernels.h"
+
+#define TANDEM_ISA_NAME "avx512_vnni"
+#define TANDEM_BF16 0
+#define TANDEM_VNNI 1
+#define TANDEM_MAX_ROWS 7
+#define TANDEM_PANEL_VECTORS 4
+
+namespace tandem::backend::cpu {
+namespace {
+
+#include "backend/cpu/vector_avx512.inc"
+
+// The shared bodies, over V.
+#include "backend/cpu/table.inc"
+}  // namespace
+
+const Kernels& avx512_vnni_kernels() {
+  return kTable;
+}
+
+}  // namespace tandem::backend::cpu
