@@ -52,6 +52,7 @@ inline double least_cosine(Precision precision) {
     case Precision::tf32: return 0.99999;
     case Precision::fp16: return 0.9999;
     case Precision::bf16: return 0.999;
+    case Precision::int8: return 0.99;
     default: return 0.999999;
   }
 }

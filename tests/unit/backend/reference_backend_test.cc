@@ -47,6 +47,24 @@ TEST(Reference, LinearAddsBiasActivatesThenAddsResidual) {
   EXPECT_NEAR(out[0], 3.5 * 0.5 * std::erfc(-3.5 / std::sqrt(2.0)) + 10, 1e-6);
 }
 
+TEST(Reference, Int8RoundsWeightsPerOutputAndInputsPerRow) {
+  auto backend = make_reference_backend();
+  EXPECT_EQ(backend->resolve(Precision::int8), Precision::int8);
+  // Scales 1 and 2: whole numbers 127, -3 and 64 (of 63.5, to even), 127. Inputs of step 0.5: 127, 2 (of 1.5) and 0.
+  std::vector<float> w{127, -3.4F, 0, 127, 254, 0}, bias{0, 1}, x{63.5F, 0.75F, 0.1F}, out(2);
+  const auto prepared = backend->prepare_linear(view(w, {2, 3}), Precision::int8);
+  LinearArgs args{ConstOperand(view(x, {1, 3})), prepared.get(), view(bias, {2}), ActivationFn::none, {},
+                  {view(out, {1, 2}), {}}};
+  backend->linear(args);
+  EXPECT_FLOAT_EQ(out[0], 0.5F * (127 * 127 - 3 * 2));
+  EXPECT_FLOAT_EQ(out[1], 0.5F * 2 * (64 * 127 + 127 * 2) + 1);
+  // A static step of 0.25 cuts at 31.75.
+  const auto fixed = backend->prepare_linear(view(w, {2, 3}), Precision::int8, {0.25F});
+  args.weight = fixed.get();
+  backend->linear(args);
+  EXPECT_FLOAT_EQ(out[0], 0.25F * (127 * 127 - 3 * 3));
+}
+
 TEST(Reference, PrefixedCausalAttentionEqualsTheWholeSequence) {
   auto backend = make_reference_backend();
   constexpr int kRows = 5, kDim = 3, kPrefix = 2;

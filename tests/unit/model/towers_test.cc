@@ -203,6 +203,8 @@ std::vector<Case> cases() {
     out.push_back({folder, "reference", Precision::fp32});
     out.push_back({folder, "cpu", Precision::fp32});
     out.push_back({folder, "cpu", Precision::bf16});
+    out.push_back({folder, "cpu", Precision::int8});
+    out.push_back({folder, "reference", Precision::int8});
 #endif
   }
   return out;
