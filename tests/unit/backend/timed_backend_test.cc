@@ -37,9 +37,9 @@ class TimedBackendTest : public ::testing::Test {
 
 TEST_F(TimedBackendTest, NamesLayersByWhatIsFusedToThem) {
   const Tensor x = matrix(kRows, kWidth), wide = matrix(kRows, 2 * kWidth), square = matrix(kWidth, kWidth);
-  const auto same = timed.prepare_linear(square.view(), Precision::fp32);
-  const auto up = timed.prepare_linear(matrix(2 * kWidth, kWidth).view(), Precision::fp32);
-  const auto down = timed.prepare_linear(matrix(kWidth, 2 * kWidth).view(), Precision::fp32);
+  const auto same = timed.prepare_linear(square.view(), Precision::fp32, {});
+  const auto up = timed.prepare_linear(matrix(2 * kWidth, kWidth).view(), Precision::fp32, {});
+  const auto down = timed.prepare_linear(matrix(kWidth, 2 * kWidth).view(), Precision::fp32, {});
   const Tensor out = matrix(kRows, kWidth), out_wide = matrix(kRows, 2 * kWidth);
   timed.linear({x.view(), same.get(), {}, ActivationFn::none, {}, {out.view(), {}}});
   timed.linear({x.view(), same.get(), {}, ActivationFn::none, out.view(), {out.view(), {}}});
