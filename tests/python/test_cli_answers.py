@@ -140,6 +140,31 @@ def test_bench_tunes_only_where_there_is_a_choice(tandem, tiny, tmp_path):
     assert ran.code == 1 and ran.rows[0]["error"]["code"] == "not_found", "before anything is measured"
 
 
+def test_layers_are_kept_back_from_int8(tandem, tiny):
+    args = ("bench", "--model", tiny, "--what", "both", "--runs", 1, "--device", "cpu", "--json")
+    share = {}
+    for keep in ((), ("--keep", "*.fc2"), ("--keep", "*.qkv,*.out", "--keep", "vision.*,text.*")):
+        ran = tandem(*args, "--precision", "int8", *keep)
+        assert ran.code == 0, ran.err
+        assert ran.rows[0]["precision"] == "int8"
+        share[keep] = ran.rows[0]["eight_bit_share"]
+    whole, without_fc2, nothing = share.values()
+    assert whole == 1 and 0.4 < without_fc2 < 0.8 and nothing == 0
+    ran = tandem(*args, "--precision", "int8", "--keep", "vision.blocks.*.fc3")
+    assert ran.code == 1 and ran.rows[0]["error"]["code"] == "invalid_argument" and "blocks.*.fc3" in ran.err
+    ran = tandem(*args, "--precision", "fp32", "--keep", "*.fc2")
+    assert ran.code == 1 and "int8 and fp8" in ran.err
+
+
+def test_int8_is_close_to_fp32(tandem, folder):
+    pictures = [folder / "00.png", folder / "01.png"]
+    whole, eight = ([numpy.array(r["embedding"]) for r in tandem("embed", "--precision", p, "--images", *pictures).rows]
+                    for p in ("fp32", "int8"))
+    assert len(whole) == len(eight) == 2
+    for a, b in zip(whole, eight):
+        assert 0.985 < a @ b / numpy.linalg.norm(a) / numpy.linalg.norm(b) < 1
+
+
 def test_bench_shows_the_stages_of_a_pass(tandem, tiny):
     args = ("bench", "--model", tiny, "--what", "both", "--batch", 2, "--runs", 3, "--stages")
     row, = tandem(*args, "--json").rows
