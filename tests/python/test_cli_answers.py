@@ -149,7 +149,7 @@ def test_layers_are_kept_back_from_int8(tandem, tiny):
         assert ran.rows[0]["precision"] == "int8"
         share[keep] = ran.rows[0]["eight_bit_share"]
     whole, without_fc2, nothing = share.values()
-    assert whole == 1 and 0.4 < without_fc2 < 0.8 and nothing == 0
+    assert whole == 1 and 0.5 < without_fc2 < 0.9 and nothing == 0, "of a last block only pooled rows count"
     ran = tandem(*args, "--precision", "int8", "--keep", "vision.blocks.*.fc3")
     assert ran.code == 1 and ran.rows[0]["error"]["code"] == "invalid_argument" and "blocks.*.fc3" in ran.err
     ran = tandem(*args, "--precision", "fp32", "--keep", "*.fc2")
