@@ -18,7 +18,9 @@ DemoNames read_demo_names(const std::filesystem::path& folder) {
     for (const auto& entry : about.at("emoji")) {
       demo.names.push_back(entry.at("name"));
       demo.signs.push_back(entry.value("emoji", ""));
+      demo.classes.push_back(entry.value("class", static_cast<int>(demo.classes.size())));
     }
+    demo.sheet = about.value("sheet", ""), demo.tile = about.value("tile", 0), demo.columns = about.value("columns", 0);
   } catch (const nlohmann::json::parse_error& error) {
     throw Error(Code::bad_data, cat(path.string(), " is not valid JSON near byte ", error.byte));
   } catch (const nlohmann::json::exception&) {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "image/image.h"
 
@@ -36,6 +37,15 @@ struct DecodeOptions {
 /// Decodes one picture. Thread-safe. Throws Error: bad_data (unknown format, corrupt, truncated, empty), too_large (a
 /// limit is exceeded; the message has both numbers), unsupported (a valid file of a kind that is not read).
 Image decode(std::span<const std::byte> bytes, const DecodeOptions& options);
+
+/// A picture with its transparency, to be put onto something: RGBA, interleaved, colours not multiplied by alpha.
+struct Drawing {
+  int width = 0, height = 0;       ///< pixels
+  std::vector<std::uint8_t> rgba;  ///< [height, width, 4]
+};
+
+/// A still WebP with its alpha; 255 where it has none. Throws as decode().
+Drawing decode_drawing(std::span<const std::byte> bytes, const DecodeLimits& limits = {});
 
 /// "jpeg", "png", "webp", "bmp", "gif", or "" if the first bytes are none of these.
 std::string_view sniff_format(std::span<const std::byte> bytes) noexcept;
