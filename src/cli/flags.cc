@@ -121,9 +121,13 @@ CLI::Option* Flags::number(const std::string& name, int& into, int least, int mo
   return single(name, take, help);
 }
 
-CLI::Option* Flags::seconds(const std::string& name, double& into, const std::string& help) {
-  const auto take = [=, &into](const std::string& word) { into = parse_number(name, word, 0.0, 86400.0, "number"); };
+CLI::Option* Flags::real(const std::string& name, double& into, double least, double most, const std::string& help) {
+  const auto take = [=, &into](const std::string& word) { into = parse_number(name, word, least, most, "number"); };
   return single(name, take, help);
+}
+
+CLI::Option* Flags::seconds(const std::string& name, double& into, const std::string& help) {
+  return real(name, into, 0, 86400, help);
 }
 
 CLI::Option* Flags::flag(const std::string& name, bool& into, const std::string& help) {

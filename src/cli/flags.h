@@ -27,6 +27,8 @@ class Flags {
   /// One word each time it is given.
   CLI::Option* repeated(const std::string& name, std::vector<std::string>& into, const std::string& help);
   CLI::Option* number(const std::string& name, int& into, int least, int most, const std::string& help);
+  /// A number between `least` and `most`.
+  CLI::Option* real(const std::string& name, double& into, double least, double most, const std::string& help);
   CLI::Option* seconds(const std::string& name, double& into, const std::string& help);
   CLI::Option* flag(const std::string& name, bool& into, const std::string& help);
   /// parse throws Error for what it does not know. The default is shown, not parsed.

@@ -62,8 +62,9 @@ int main_with(int argc, char** argv) {
   app.add_flag("--version", version, "version, commit, backends");
 
   std::vector<Command> commands;
-  for (const auto declare : {declare_info, declare_tokenize, declare_preprocess, declare_embed, declare_classify,
-                             declare_search, declare_bench, declare_serve, declare_stop, declare_loadtest}) {
+  for (const auto declare :
+       {declare_info, declare_tokenize, declare_preprocess, declare_embed, declare_classify, declare_search,
+        declare_bench, declare_verify, declare_serve, declare_stop, declare_loadtest}) {
     commands.push_back(declare(app));
   }
   const bool json = wants_json(argc, argv);
