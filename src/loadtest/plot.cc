@@ -5,39 +5,19 @@
 
 #include "base/strings.h"
 #include "loadtest/report.h"
+#include "plot/svg.h"
 
 namespace tandem::loadtest {
 namespace {
+
+using plot::escaped;
+using plot::step_for;
 
 constexpr double kWidth = 860, kHeight = 460, kLeft = 74, kRight = 24, kTop = 62, kBottom = 56;
 
 // Where the share `p` of the requests lies, counted in nines: 0 at 0 %, 1 at 90 %, 2 at 99 %.
 double nines(double p) {
   return -std::log10(std::max(1 - p, 1e-9));
-}
-
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '<')
-      out += "&lt;";
-    else if (c == '&')
-      out += "&amp;";
-    else if (c == '"')
-      out += "&quot;";
-    else
-      out += c;
-  }
-  return out;
-}
-
-// 1, 2 or 5 times a power of ten, so that about five of them fill `top`.
-double step_for(double top) {
-  const double base = std::pow(10, std::floor(std::log10(top / 5)));
-  for (const double times : {1.0, 2.0, 5.0}) {
-    if (top / (base * times) <= 6) return base * times;
-  }
-  return base * 10;
 }
 
 struct Frame {
