@@ -2,6 +2,7 @@
 #include "base/strings.h"
 #include "cli/commands.h"
 #include "cli/jobs.h"
+#include "cli/modes.h"
 #include "embed/output_file.h"
 #include "embed/sink.h"
 #include "tandem/version.h"
@@ -11,6 +12,7 @@ namespace {
 
 struct Options {
   CommonOptions common;
+  ModeFlag mode;
   std::vector<std::string> images;
   std::string texts, output;
   embed::TextFormat text_format = embed::TextFormat::automatic;
@@ -61,6 +63,8 @@ int run(Options options, Console& console) {
   StopScope stop;
   const auto source = open_inputs(options.images, options.texts, options.text_format, stop);
 
+  const auto mode = options.mode.apply(options.common.engine, options.common.context);
+  if (mode && options.batch == 0) options.batch = mode->max_batch;
   options.common.engine.max_batch = options.batch;
   options.common.engine.load_vision = !options.images.empty();
   options.common.engine.load_text = !options.texts.empty();
@@ -95,6 +99,7 @@ Command declare_embed(CLI::App& root) {
   flags.number("--batch", options->batch, 1, 65536, "items in a forward pass; default: chosen");
   flags.text("--output", options->output, "FILE.jsonl, .npy or .safetensors; default: JSON Lines on standard output");
   flags.flag("--provenance", options->provenance, "model, precision, device and preprocessing in every JSON line");
+  options->mode.declare(*app);
   declare_common(*app, options->common);
   app->footer(
       "Example:\n  tandem embed --images photos/ --output photos.npy\n"

@@ -12,6 +12,7 @@
 #include "base/thread_pool.h"
 #include "cli/background.h"
 #include "cli/commands.h"
+#include "cli/modes.h"
 #include "cli/operation_flags.h"
 #include "cli/serve_batching.h"
 #include "hub/hub.h"
@@ -24,6 +25,7 @@ constexpr int kMegapixels = 178;  // Pillow's limit, 178,956,970, unless another
 
 struct Options {
   CommonOptions common;
+  ModeFlag mode;
   server::ServerOptions server;
   BatchingOptions batching;
   int max_body_mib = 64, max_megapixels = kMegapixels;
@@ -56,6 +58,18 @@ std::pair<std::string, std::string> parse_alias(const std::string& word) {
 
 int run(Options options, Console& console) {
   give_memory_back();  // before the threads of the server begin: each takes its heap when it first allocates
+  if (const auto mode = options.mode.apply(options.common.engine, options.common.context)) {
+    BatchingOptions& b = options.batching;
+    const auto set = [&](std::initializer_list<const char*> flags, int value, int& into) {
+      const bool given = std::any_of(flags.begin(), flags.end(), [&](const char* f) { return options.mode.given(f); });
+      if (value >= 0 && !given) into = value;
+    };
+    set({"--max-batch", "--batch"}, mode->max_batch, b.batch);
+    set({"--max-delay-us", "--max-queue-delay-microseconds"}, mode->delay_us, b.delay_us);
+    set({"--text-cache"}, mode->text_cache, b.texts);
+    set({"--image-cache"}, mode->image_cache, b.pictures);
+    set({"--image-cache-mib"}, mode->image_cache_mib, b.image_mib);
+  }
   server::ServerOptions& server = options.server;
   server.engine = options.common.engine;
   server.context = options.common.context;
@@ -117,6 +131,7 @@ Command declare_serve(CLI::App& root) {
   flags.text("--pid-file", options->pid_file, "names the process; default with --background: by the port");
   declare_operation(flags, server.operation);
   declare_batching(flags, options->batching);
+  options->mode.declare(*app);
   declare_common(*app, options->common, &options->models);
   flags.repeated("--model-alias", options->aliases, "NAME=MODEL: requests may name MODEL so too; may be repeated")
       ->group("Model");
