@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <deque>
 #include <fstream>
 #include <iomanip>
 #include <nlohmann/json.hpp>
@@ -14,7 +13,9 @@
 #include "cli/bench_device.h"
 #include "cli/bench_inputs.h"
 #include "cli/bench_options.h"
+#include "cli/bench_run.h"
 #include "cli/bench_stages.h"
+#include "cli/bench_sweep.h"
 #include "cli/bench_tune.h"
 #include "cli/commands.h"
 #include "embed/output_file.h"
@@ -74,84 +75,7 @@ std::size_t peak_memory() {
   return 0;
 }
 
-// Runs batches and keeps every input's latest vector, here or on the device.
-class Bench {
- public:
-  // in_flight: batches that the engine has at a time.
-  Bench(Engine& engine, const BenchInputs& inputs, std::size_t batch, int in_flight, Io io)
-      : engine_(engine), inputs_(inputs), batch_(batch), in_flight_(static_cast<std::size_t>(in_flight)) {
-    images.resize(inputs.images.size());
-    texts.resize(inputs.texts.size());
-    if (io == Io::host) return;
-    const DeviceId device = parse_device(engine.info().device);
-    const int width = engine.info().embed_dim;
-    if (!images.empty()) image_vectors_.emplace(device, images.size(), batch, width);
-    if (!texts.empty()) text_vectors_.emplace(device, texts.size(), batch, width);
-  }
-
-  // Waits for one batch of each kind; both are in the engine's hands at the same time. Returns the milliseconds since
-  // it was given to the engine, or since the batch before it was done.
-  double run() {
-    while (running_.size() < in_flight_) start();
-    Running oldest = std::move(running_.front());
-    running_.pop_front();
-    Response response = engine_.wait(std::move(oldest.answer));
-    const auto now = Clock::now();
-    const double elapsed = std::chrono::duration<double, std::milli>(now - std::max(oldest.begin, done_)).count();
-    done_ = now;
-    keep(response.images, images, oldest.first);
-    keep(response.texts, texts, oldest.first);
-    return elapsed;
-  }
-
-  // After the last batch: whatever the engine still has, and vectors that stayed on the device.
-  void finish() {
-    while (!running_.empty()) {
-      engine_.wait(std::move(running_.front().answer));
-      running_.pop_front();
-    }
-    if (image_vectors_) images = image_vectors_->download();
-    if (text_vectors_) texts = text_vectors_->download();
-  }
-
-  std::vector<Embedding> images, texts;
-
- private:
-  struct Running {
-    std::future<Response> answer;
-    std::size_t first;
-    Clock::time_point begin;
-  };
-
-  void start() {
-    Request request;
-    for (std::size_t i = 0; i < batch_; ++i) {
-      if (!images.empty()) request.images.push_back(inputs_.images[(at_ + i) % images.size()]);
-      if (!texts.empty()) request.texts.push_back(inputs_.texts[(at_ + i) % texts.size()]);
-    }
-    if (image_vectors_) request.image_vectors = image_vectors_->at(at_ % images.size());
-    if (text_vectors_) request.text_vectors = text_vectors_->at(at_ % texts.size());
-    const auto begin = Clock::now();
-    running_.push_back({engine_.submit(std::move(request)), at_, begin});
-    at_ += batch_;
-  }
-
-  static void keep(std::vector<Embedding>& from, std::vector<Embedding>& to, std::size_t first) {
-    for (std::size_t i = 0; i < from.size(); ++i) {
-      if (from[i].error) throw Error(from[i].error->code, from[i].error->message);
-      to[(first + i) % to.size()] = std::move(from[i]);
-    }
-  }
-
-  Engine& engine_;
-  const BenchInputs& inputs_;
-  std::size_t batch_, in_flight_, at_ = 0;
-  std::deque<Running> running_;
-  Clock::time_point done_;
-  std::optional<BenchVectors> image_vectors_, text_vectors_;
-};
-
-std::vector<double> measure(Bench& bench, const BenchOptions& options, std::size_t least_runs) {
+std::vector<double> measure(BenchRun& bench, const BenchOptions& options, std::size_t least_runs) {
   // A processor that was idle first has to reach its clock: load it for as long as is timed.
   const auto warm = Clock::now();
   for (int i = 0; i < options.warmup || seconds_since(warm) < options.min_seconds; ++i) bench.run();
@@ -250,6 +174,12 @@ int run(BenchOptions options, Console& console) {
     throw UsageError(cat("--output would get no vectors from ", options.stages ? "--stages" : "--tune",
                          ": leave one of the two out"));
   }
+  if (options.sweep.wanted) {
+    if (options.stages || !options.tune.empty() || !options.input.empty() || options.batch > 0) {
+      throw UsageError("--sweep makes inputs and batches of its own: leave out --stages, --tune, --input and --batch");
+    }
+    return sweep(options, open_model(options.common), options.output, console);
+  }
   for (const std::string& path : {options.output, options.tune}) {
     if (!path.empty()) embed::check_output_path(path);
   }
@@ -280,7 +210,7 @@ int run(BenchOptions options, Console& console) {
   BenchInputs given_inputs;  // as write_outputs() takes them
   if (!options.output.empty() && options.input.empty()) given_inputs = inputs;
   if (options.io == Io::device) pixels.emplace(parse_device(engine->info().device), inputs.images);
-  Bench bench(*engine, inputs, batch, options.in_flight, options.io);
+  BenchRun bench(*engine, inputs, batch, options.in_flight, options.io);
   std::vector<double> times = measure(bench, options, runs);
   bench.finish();
   if (!options.output.empty()) {
@@ -321,8 +251,11 @@ Command declare_bench(CLI::App& root) {
              "on a GPU: measure the fastest algorithm of every matrix product of these batches, and add them to this "
              "file; nothing else is timed");
   flags.flag("--stages", options->stages, "where the time of a pass goes, instead of how long a batch takes");
+  declare_sweep(flags, options->sweep);
   declare_common(*app, options->common);
-  app->footer("Example:\n  tandem bench --model random:ViT-B-32 --what image --batch 32 --json");
+  app->footer(
+      "Example:\n  tandem bench --model random:ViT-B-32 --what image --batch 32 --json\n"
+      "  tandem bench --sweep --output sweep --goal throughput --max-latency-ms 50");
   return {app, std::shared_ptr<CommonOptions>(options, &options->common),
           [options](Console& console) { return run(*options, console); }};
 }

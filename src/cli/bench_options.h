@@ -5,11 +5,21 @@
 #include <string>
 
 #include "cli/common.h"
+#include "cli/sweep.h"
 
 namespace tandem::cli {
 
 enum class What : std::uint8_t { image, text, both };
 enum class Io : std::uint8_t { host, device };
+
+/// Of --sweep.
+struct SweepOptions {
+  bool wanted = false;
+  std::vector<Precision> precisions;  ///< empty: all that the device computes
+  std::vector<int> batches{1, 2, 4, 8, 16, 32, 64, 128, 256};
+  double seconds = 60, most_ms = 0, least_cosine = 0.99;
+  Goal goal = Goal::latency;
+};
 
 struct BenchOptions {
   CommonOptions common;
@@ -19,6 +29,7 @@ struct BenchOptions {
   std::string text_lengths, input, output, tune;
   double min_seconds = 0;
   bool stages = false;
+  SweepOptions sweep;
 };
 
 /// "image", "text", "both".

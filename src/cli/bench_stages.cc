@@ -56,8 +56,8 @@ std::string for_people(const Json& tower, const char* what) {
 
 }  // namespace
 
-void show_stages(const BenchOptions& options, const model::ModelFiles& files, const BenchInputs& inputs,
-                 std::size_t batch, Console& console) {
+Json measure_stages(const BenchOptions& options, const model::ModelFiles& files, const BenchInputs& inputs,
+                    std::size_t batch, Console& console) {
   ContextOptions context = options.common.context;
   context.graphs = false, context.log = console.log_sink();
   backend::TimedBackend backend(engine::make_backend(options.common.engine.device, context));
@@ -76,9 +76,15 @@ void show_stages(const BenchOptions& options, const model::ModelFiles& files, co
   if (!inputs.texts.empty()) {
     result["text"] = measure(backend, options, batch, [&](std::size_t first) { pass.texts(first); });
   }
+  return result;
+}
+
+void show_stages(const BenchOptions& options, const model::ModelFiles& files, const BenchInputs& inputs,
+                 std::size_t batch, Console& console) {
+  const Json result = measure_stages(options, files, inputs, batch, console);
   if (console.json) return console.print(result.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
-  console.print(cat(options.common.engine.model, " on ", backend.device_name(), " (", backend.isa(), ", ",
-                    to_string(pass.model().precision), "), batch ", batch,
+  console.print(cat(options.common.engine.model, " on ", result["device_name"].get<std::string>(), " (",
+                    result["isa"].get<std::string>(), ", ", result["precision"].get<std::string>(), "), batch ", batch,
                     ": milliseconds of a pass that is issued step by step\n"));
   for (const char* tower : {"image", "text"}) {
     if (result.contains(tower)) console.print(for_people(result[tower], tower));

@@ -75,7 +75,7 @@ void require_tokenizer(const CommonOptions& options) {
   if (files.tokenizer.empty()) throw Error(Code::not_found, files.tokenizer_help);
 }
 
-LoadedEngine load_engine(const CommonOptions& options, Console& console) {
+LoadedEngine load_engine(const CommonOptions& options, Console& console, bool again) {
   ContextOptions context = options.context;
   context.graphs = !options.no_graphs;
   context.log = console.log_sink();
@@ -83,7 +83,7 @@ LoadedEngine load_engine(const CommonOptions& options, Console& console) {
   loaded.context = std::make_unique<Context>(context);
   loaded.engine = std::make_unique<Engine>(*loaded.context, options.engine);
   const EngineInfo& info = loaded.engine->info();
-  if (!info.knows_photographs) {
+  if (!info.knows_photographs && !again) {
     console.note(
         "demo model: emoji (knows emoji, not photographs); load a real checkpoint with --model PATH or a hub name");
   }

@@ -44,8 +44,9 @@ struct LoadedEngine {
   Engine& operator*() const noexcept { return *engine; }
 };
 
-/// Loads the towers that options.engine names; for people, says so when the model is the demo.
-LoadedEngine load_engine(const CommonOptions& options, Console& console);
+/// Loads the towers that options.engine names; for people, says so when the model is the demo, unless it is loaded
+/// again.
+LoadedEngine load_engine(const CommonOptions& options, Console& console, bool again = false);
 
 /// "a b" → {"a", "b"}: the lines of a small file, or of standard input for "-", without empty ones.
 std::vector<std::string> read_lines(const std::string& path);

@@ -259,7 +259,7 @@ int run(Options options, Console& console) {
   const VerifyInputs inputs = make_inputs(options);
   const auto want = embed_side(reference, inputs, "reference", stop, console);
   if (!want) return stop.exit_code();
-  const auto got = embed_side(options.common, inputs, "model", stop, console);
+  const auto got = embed_side(options.common, inputs, "model", stop, console, options.against_model.empty());
   if (!got) return stop.exit_code();
   if (got->dim != want->dim) {
     throw Error(Code::invalid_argument, cat("vectors of ", got->info.model, " have ", got->dim, " values and those of ",

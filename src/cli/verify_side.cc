@@ -80,12 +80,12 @@ class Embedder {
 }  // namespace
 
 std::optional<SideVectors> embed_side(const CommonOptions& options, const VerifyInputs& inputs, const char* what,
-                                      const StopScope& stop, Console& console) {
+                                      const StopScope& stop, Console& console, bool again) {
   CommonOptions common = options;
   common.engine.load_vision = inputs.pictures->size() > 0;
   common.engine.load_text = !inputs.texts.empty() || !inputs.prompts.empty();
   common.engine.max_queue = std::max(common.engine.max_queue, 2 * kFlying * kChunk);
-  const LoadedEngine engine = load_engine(common, console);
+  const LoadedEngine engine = load_engine(common, console, again);
   SideVectors side;
   side.info = engine->info();
   side.dim = static_cast<std::size_t>(side.info.embed_dim);

@@ -36,6 +36,6 @@ struct SideVectors {
 /// Loads the model, embeds, and frees the model again. Nothing is returned where it was interrupted. Throws what
 /// loading throws, and the error of a label that has no vector.
 std::optional<SideVectors> embed_side(const CommonOptions& options, const VerifyInputs& inputs, const char* what,
-                                      const StopScope& stop, Console& console);
+                                      const StopScope& stop, Console& console, bool again = false);
 
 }  // namespace tandem::cli
