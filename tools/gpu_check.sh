@@ -5,8 +5,9 @@
 #   tools/gpu_check.sh [STEP…]
 #
 # Steps without peers, the default: machine libraries tests sanitizer operations bench
-# Steps that need torch and transformers (bench/README.md says what they measure):
+# Steps that need torch and transformers (verify: Pillow and numpy alone) (bench/README.md says what they measure):
 #   accuracy               full-depth models with outlier channels in every precision; labels of the emoji test set
+#   verify                 docs/accuracy.md: every precision against fp32, emoji (with the 20,570 pictures) and random shapes
 #   start                  process start to first vector
 #   embed                  tandem embed over 50,000 JPEGs
 #   compare MODEL…         one or more of B-32 H-14 L-14 L-14-336; CASES="image 1,both 16" chooses among their cases
@@ -174,6 +175,9 @@ if wanted accuracy; then
   rm -rf "$outliers"
   measure bench/emoji_labels.py "$bundle/tandem" --device "$device" --out "$out"
 fi
+
+wanted verify && measure bench/accuracy.py "$bundle/tandem" --device "$device" --testset ${PRECISIONS:+--precisions $PRECISIONS} \
+  ${KEEP:+--keep $KEEP} --out "$out/accuracy-gpu.json"
 
 wanted start && measure bench/startup_gpu.py "$bundle/tandem" --device "$device" --out "$out"
 wanted embed && measure bench/embed_files.py "$bundle/tandem" --device "$device" --out "$out"
