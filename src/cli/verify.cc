@@ -300,7 +300,11 @@ int run(Options options, Console& console) {
       if (options.layers) throw;
     }
   }
-  if (!suspects.empty()) failures += cat(failures.empty() ? "" : "; ", "layers that cannot be right: ", suspects);
+  if (!suspects.empty()) {
+    const Precision p = parse_precision(got->info.precision);
+    failures += cat(failures.empty() ? "" : "; ", "layers that cannot be right: ", suspects);
+    if (p == Precision::int8 || p == Precision::fp8) failures += ": calibrate again, or keep them back with --keep";
+  }
   if (!failures.empty()) throw Error(Code::bad_data, failures);
   return console.end_items(inputs.pictures->size() + inputs.names.size());
 }

@@ -81,8 +81,8 @@ double explained(Precision precision) {
     case Precision::tf32:
     case Precision::fp16: return 5e-3;
     case Precision::bf16: return 2e-2;
-    case Precision::int8: return 0.1;
-    case Precision::fp8: return 0.12;
+    case Precision::int8: return 0.05;
+    case Precision::fp8: return 0.08;
   }
   return 0.1;
 }

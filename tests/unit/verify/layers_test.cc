@@ -215,6 +215,35 @@ TEST(Layers, SixteenBitsAreNoSuspects) {
   for (const LayerError& l : layers) EXPECT_LT(l.relative_error, 0.03) << l.layer;
 }
 
+model::Model load_int8(backend::Backend& backend, const std::string& layer, float input_scale) {
+  const model::ModelFiles files = model::test::small_files(deep_config());
+  ChangedSource source(files.config, [](const std::string&, const Shape&, std::span<float>) {});
+  model::EightBit choices;
+  if (!layer.empty()) choices.set(files.config, layer, {false, input_scale, {}});
+  model::LoadOptions options;
+  options.precision = Precision::int8, options.eight_bit = &choices;
+  return model::load_model(files, source, backend, options);
+}
+
+// What calibration stores for a layer, and somebody spoiled: steps far too coarse, and a range far too small.
+TEST(Layers, ASpoiledScaleOfAnInputIsNamed) {
+  const auto reference = backend::make_reference_backend();
+  const auto cpu = backend::make_cpu_backend({2, false, "", {}, 0});
+  const auto want = load(*reference);
+  const auto right = load_int8(*cpu, "", 0);
+  auto layers = profile_layers({*cpu, right}, {*reference, want}, inputs());
+  find_suspects(layers, Precision::int8, Precision::fp32);
+  EXPECT_TRUE(suspects(layers).empty());
+  for (const std::string name : {"vision.blocks.1.fc2", "text.blocks.0.out", "vision.blocks.2.qkv"}) {
+    for (const float scale : {2.0F, 1e-4F}) {
+      const auto got = load_int8(*cpu, name, scale);
+      layers = profile_layers({*cpu, got}, {*reference, want}, inputs());
+      find_suspects(layers, Precision::int8, Precision::fp32);
+      EXPECT_EQ(suspects(layers), std::vector<std::string>{name}) << "steps of " << scale;
+    }
+  }
+}
+
 TEST(Layers, DifferentNetworksAreRefused) {
   const auto backend = backend::make_reference_backend();
   const auto want = load(*backend);
