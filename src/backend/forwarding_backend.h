@@ -30,6 +30,8 @@ class ForwardingBackend : public Backend {
   std::uint64_t mark() override { return to_.mark(); }
   void wait_for(std::uint64_t mark) override { to_.wait_for(mark); }
   void wait_asleep(std::uint64_t mark) override { to_.wait_asleep(mark); }
+  void pass_begins() noexcept override { to_.pass_begins(); }
+  void pass_ends() noexcept override { to_.pass_ends(); }
   Memory memory() const override { return to_.memory(); }
   void* stream() const noexcept override { return to_.stream(); }
   Precision kept(Precision precision) const override { return to_.kept(precision); }
