@@ -10,15 +10,14 @@ cudaError_t attention(const AttentionArgs& a, const AttentionDevice& device, Que
   const bool vectors = a.head_dim % 8 == 0 && vectors_fit(a.q) && vectors_fit(a.k) && vectors_fit(a.v) &&
                        vectors_fit(a.prefix_k) && vectors_fit(a.prefix_v) && vectors_fit(a.out);
   const bool one_query = a.queries.offsets == nullptr && a.queries.longest == 1 && !a.causal;
-  if (one_query && vectors) return attention_one_query(a, device.ahead, queue);
+  if (one_query && vectors) return attention_one_query(a, device, queue);
   if (device.tensor_cores && vectors) {
     if (a.q.dtype != DType::f32) {
-      return device.warpgroups && wgmma_fits(a) ? attention_wgmma(a, device.processors, device.ahead, queue)
-                                                : attention_mma(a, device.ahead, queue);
+      return device.warpgroups && wgmma_fits(a) ? attention_wgmma(a, device, queue) : attention_mma(a, device, queue);
     }
-    if (device.tf32) return attention_tf32(a, device.ahead, queue);
+    if (device.tf32) return attention_tf32(a, device, queue);
   }
-  return attention_plain(a, device.ahead, queue);
+  return attention_plain(a, device, queue);
 }
 
 }  // namespace tandem::backend::cuda

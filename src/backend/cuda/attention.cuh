@@ -5,6 +5,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/device.cuh"
+#include "backend/cuda/kernels.h"
 #include "backend/cuda/overlap.cuh"
 
 namespace tandem::backend::cuda {
@@ -18,7 +19,8 @@ struct AttentionCall {
   std::int32_t query_longest, key_longest, prefix, head_dim, tiles;
   float scale;  // log2(e) / sqrt(head_dim): weights are 2^(scale (s - max))
   bool causal;
-  bool tf32;  // round what is written
+  bool tf32;      // round what is written
+  float inverse;  // of one step of E4M3 outputs; 0: they are T
   Ahead ahead;
 };
 
@@ -28,7 +30,7 @@ inline float exponent_scale(int head_dim) {
 }
 
 template <class T>
-AttentionCall<T> call_of(const AttentionArgs& a, int tile_rows, const Ahead& ahead) {
+AttentionCall<T> call_of(const AttentionArgs& a, int tile_rows, const AttentionDevice& device) {
   AttentionCall<T> c;
   c.q = a.q.as<T>(), c.k = a.k.as<T>(), c.v = a.v.as<T>(), c.out = a.out.as<T>();
   c.prefix_k = a.prefix_k.as<T>(), c.prefix_v = a.prefix_v.as<T>();
@@ -41,15 +43,22 @@ AttentionCall<T> call_of(const AttentionArgs& a, int tile_rows, const Ahead& ahe
   c.head_dim = a.head_dim;
   c.tiles = (c.query_longest + tile_rows - 1) / tile_rows;
   c.scale = exponent_scale(a.head_dim);
-  c.causal = a.causal, c.tf32 = a.precision == Precision::tf32, c.ahead = ahead;
+  c.causal = a.causal, c.tf32 = a.precision == Precision::tf32, c.ahead = device.ahead;
+  c.inverse = device.step > 0 ? 1 / device.step : 0;
   return c;
+}
+
+/// Element `column` of row `row` of an E4M3 result: rows begin where those of T would.
+template <class T>
+__device__ inline __nv_fp8_e4m3* eight_bit_place(T* out, std::int64_t ldo, std::int64_t row, std::int64_t column) {
+  return reinterpret_cast<__nv_fp8_e4m3*>(out + row * ldo) + column;
 }
 
 /// A block for every tile of queries of every head.
 template <class T>
 cudaError_t launch_tiles(void (*kernel)(AttentionCall<T>), const AttentionArgs& a, int tile_rows, int threads,
-                         int shared, const Ahead& ahead, Queue queue) {
-  const auto c = call_of<T>(a, tile_rows, ahead);
+                         int shared, const AttentionDevice& device, Queue queue) {
+  const auto c = call_of<T>(a, tile_rows, device);
   const dim3 grid(static_cast<unsigned>(c.tiles * a.queries.count), static_cast<unsigned>(a.heads));
   return launch_kernel(kernel, grid, threads, shared, queue, dim3(1), c);
 }

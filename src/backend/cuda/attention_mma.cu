@@ -221,6 +221,14 @@ __global__ void __launch_bounds__(kThreads, kDim <= 80 ? 4 : 2) attention_mma_ke
   for (int i = lane; i < 16 * units; i += 32) {
     const int r = i / units, d = i % units * 8;
     if (warp * 16 + r >= count) continue;
+    if (c.inverse != 0) {
+      float v[8];
+      load8(mine + r * kPitch<kDim> + d, v);
+#pragma unroll
+      for (float& x : v) x *= c.inverse;
+      store8(eight_bit_place(c.out, c.ldo, queries.first + first + warp * 16 + r, column + d), v);
+      continue;
+    }
     *reinterpret_cast<uint4*>(c.out + (queries.first + first + warp * 16 + r) * c.ldo + column + d) =
         *reinterpret_cast<const uint4*>(mine + r * kPitch<kDim> + d);
   }
@@ -228,25 +236,25 @@ __global__ void __launch_bounds__(kThreads, kDim <= 80 ? 4 : 2) attention_mma_ke
 }
 
 template <class T, int kDim>
-cudaError_t launch(const AttentionArgs& a, const Ahead& ahead, Queue queue) {
-  return launch_tiles(attention_mma_kernel<T, kDim>, a, kRows, kThreads, kShared<kDim>, ahead, queue);
+cudaError_t launch(const AttentionArgs& a, const AttentionDevice& device, Queue queue) {
+  return launch_tiles(attention_mma_kernel<T, kDim>, a, kRows, kThreads, kShared<kDim>, device, queue);
 }
 
 template <class T>
-cudaError_t launch_for_head(const AttentionArgs& a, const Ahead& ahead, Queue queue) {
-  if (a.head_dim <= 32) return launch<T, 32>(a, ahead, queue);
-  if (a.head_dim <= 64) return launch<T, 64>(a, ahead, queue);
-  if (a.head_dim <= 80) return launch<T, 80>(a, ahead, queue);
-  if (a.head_dim <= 96) return launch<T, 96>(a, ahead, queue);
-  if (a.head_dim <= 112) return launch<T, 112>(a, ahead, queue);
-  return launch<T, 128>(a, ahead, queue);
+cudaError_t launch_for_head(const AttentionArgs& a, const AttentionDevice& device, Queue queue) {
+  if (a.head_dim <= 32) return launch<T, 32>(a, device, queue);
+  if (a.head_dim <= 64) return launch<T, 64>(a, device, queue);
+  if (a.head_dim <= 80) return launch<T, 80>(a, device, queue);
+  if (a.head_dim <= 96) return launch<T, 96>(a, device, queue);
+  if (a.head_dim <= 112) return launch<T, 112>(a, device, queue);
+  return launch<T, 128>(a, device, queue);
 }
 
 }  // namespace
 
-cudaError_t attention_mma(const AttentionArgs& a, const Ahead& ahead, Queue queue) {
-  if (a.q.dtype == DType::f16) return launch_for_head<__half>(a, ahead, queue);
-  if (a.q.dtype == DType::bf16) return launch_for_head<__nv_bfloat16>(a, ahead, queue);
+cudaError_t attention_mma(const AttentionArgs& a, const AttentionDevice& device, Queue queue) {
+  if (a.q.dtype == DType::f16) return launch_for_head<__half>(a, device, queue);
+  if (a.q.dtype == DType::bf16) return launch_for_head<__nv_bfloat16>(a, device, queue);
   return cudaErrorInvalidValue;
 }
 

@@ -96,8 +96,12 @@ __global__ void __launch_bounds__(kThreads) attention_one_query_kernel(const Att
       const float weight = sum_of[w] == 0 ? 0 : exp2f(largest_of[w] - most);
       total += weight * sum_of[w], value += weight * values[w][d];
     }
-    c.out[sequence * c.ldo + static_cast<std::int64_t>(head) * c.head_dim + d] =
-        from_float<T>(c.tf32 ? nearest_tf32(value / total) : value / total);
+    const std::int64_t at = static_cast<std::int64_t>(head) * c.head_dim + d;
+    if (c.inverse != 0) {
+      *eight_bit_place(c.out, c.ldo, sequence, at) = __nv_fp8_e4m3(value / total * c.inverse);
+      continue;
+    }
+    c.out[sequence * c.ldo + at] = from_float<T>(c.tf32 ? nearest_tf32(value / total) : value / total);
   }
 }
 
@@ -105,19 +109,19 @@ __global__ void __launch_bounds__(kThreads) attention_one_query_kernel(const Att
 constexpr std::int64_t kFewHeads = 264;
 
 template <class T, int kGroup>
-cudaError_t launch(const AttentionArgs& a, const Ahead& ahead, Queue queue) {
+cudaError_t launch(const AttentionArgs& a, const AttentionDevice& device, Queue queue) {
   const dim3 grid(static_cast<unsigned>(a.queries.count), static_cast<unsigned>(a.heads));
   const bool few = a.queries.count * a.heads < kFewHeads && a.keys.longest > 128;
-  return few ? launch_kernel(attention_one_query_kernel<T, kGroup, 512>, grid, 512, queue, call_of<T>(a, 1, ahead))
-             : launch_kernel(attention_one_query_kernel<T, kGroup, 128>, grid, 128, queue, call_of<T>(a, 1, ahead));
+  return few ? launch_kernel(attention_one_query_kernel<T, kGroup, 512>, grid, 512, queue, call_of<T>(a, 1, device))
+             : launch_kernel(attention_one_query_kernel<T, kGroup, 128>, grid, 128, queue, call_of<T>(a, 1, device));
 }
 
 }  // namespace
 
-cudaError_t attention_one_query(const AttentionArgs& a, const Ahead& ahead, Queue queue) {
+cudaError_t attention_one_query(const AttentionArgs& a, const AttentionDevice& device, Queue queue) {
   return with_type(a.q.dtype, [&](auto t) {
     using T = decltype(t);
-    return a.head_dim <= 64 ? launch<T, 8>(a, ahead, queue) : launch<T, 16>(a, ahead, queue);
+    return a.head_dim <= 64 ? launch<T, 8>(a, device, queue) : launch<T, 16>(a, device, queue);
   });
 }
 

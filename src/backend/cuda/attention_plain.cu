@@ -142,25 +142,31 @@ __global__ void __launch_bounds__(kThreads) attention_plain_kernel(const Attenti
 #pragma unroll
     for (int e = 0; e < kChunks * 4; ++e) {
       const int d = e / 4 * 32 + tx * 4 + e % 4;
-      if (d < c.head_dim) to[d] = from_float<T>(c.tf32 ? nearest_tf32(out[i][e] / sum[i]) : out[i][e] / sum[i]);
+      if (d >= c.head_dim) continue;
+      const float value = out[i][e] / sum[i];
+      if (c.inverse != 0) {
+        *eight_bit_place(c.out, c.ldo, queries.first + first + row, column + d) = __nv_fp8_e4m3(value * c.inverse);
+      } else {
+        to[d] = from_float<T>(c.tf32 ? nearest_tf32(value) : value);
+      }
     }
   }
 }
 
 template <class T, int kDim>
-cudaError_t launch(const AttentionArgs& a, const Ahead& ahead, Queue queue) {
-  return launch_tiles(attention_plain_kernel<T, kDim>, a, kQueries, kThreads, kShared<kDim>, ahead, queue);
+cudaError_t launch(const AttentionArgs& a, const AttentionDevice& device, Queue queue) {
+  return launch_tiles(attention_plain_kernel<T, kDim>, a, kQueries, kThreads, kShared<kDim>, device, queue);
 }
 
 }  // namespace
 
-cudaError_t attention_plain(const AttentionArgs& a, const Ahead& ahead, Queue queue) {
+cudaError_t attention_plain(const AttentionArgs& a, const AttentionDevice& device, Queue queue) {
   return with_type(a.q.dtype, [&](auto t) {
     using T = decltype(t);
-    if (a.head_dim <= 32) return launch<T, 32>(a, ahead, queue);
-    if (a.head_dim <= 64) return launch<T, 64>(a, ahead, queue);
-    if (a.head_dim <= 96) return launch<T, 96>(a, ahead, queue);
-    return launch<T, 128>(a, ahead, queue);
+    if (a.head_dim <= 32) return launch<T, 32>(a, device, queue);
+    if (a.head_dim <= 64) return launch<T, 64>(a, device, queue);
+    if (a.head_dim <= 96) return launch<T, 96>(a, device, queue);
+    return launch<T, 128>(a, device, queue);
   });
 }
 

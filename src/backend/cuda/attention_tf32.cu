@@ -236,23 +236,23 @@ __global__ void __launch_bounds__(kThreads) attention_tf32_kernel(const Attentio
 }
 
 template <int kDim, int kTiles>
-cudaError_t launch(const AttentionArgs& a, const Ahead& ahead, Queue queue) {
-  return launch_tiles(attention_tf32_kernel<kDim, kTiles>, a, 64 * kTiles, kThreads, kShared<kDim>, ahead, queue);
+cudaError_t launch(const AttentionArgs& a, const AttentionDevice& device, Queue queue) {
+  return launch_tiles(attention_tf32_kernel<kDim, kTiles>, a, 64 * kTiles, kThreads, kShared<kDim>, device, queue);
 }
 
 }  // namespace
 
-cudaError_t attention_tf32(const AttentionArgs& a, const Ahead& ahead, Queue queue) {
+cudaError_t attention_tf32(const AttentionArgs& a, const AttentionDevice& device, Queue queue) {
   if (a.q.dtype != DType::f32) return cudaErrorInvalidValue;
   if (a.head_dim <= 64) {
     // Short sequences would leave half of the larger tiles empty.
     const bool small = a.queries.longest <= 64;
-    if (a.head_dim <= 32) return small ? launch<32, 1>(a, ahead, queue) : launch<32, 2>(a, ahead, queue);
-    return small ? launch<64, 1>(a, ahead, queue) : launch<64, 2>(a, ahead, queue);
+    if (a.head_dim <= 32) return small ? launch<32, 1>(a, device, queue) : launch<32, 2>(a, device, queue);
+    return small ? launch<64, 1>(a, device, queue) : launch<64, 2>(a, device, queue);
   }
-  if (a.head_dim <= 80) return launch<80, 1>(a, ahead, queue);
-  if (a.head_dim <= 112) return launch<112, 1>(a, ahead, queue);
-  return launch<128, 1>(a, ahead, queue);
+  if (a.head_dim <= 80) return launch<80, 1>(a, device, queue);
+  if (a.head_dim <= 112) return launch<112, 1>(a, device, queue);
+  return launch<128, 1>(a, device, queue);
 }
 
 }  // namespace tandem::backend::cuda

@@ -215,6 +215,33 @@ struct Pass {
     release(values, last);
   }
 
+  /// A row's elements times `factor` in E4M3; `to`: where its head's of T would begin, `column` of them behind the row.
+  __device__ __forceinline__ void store_eight_bits(T* to, bool there, int half, float factor,
+                                                   std::int64_t column) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    std::uint8_t* bytes = reinterpret_cast<std::uint8_t*>(to - column) + column;
+    const auto pair = [&](int i) {
+      return static_cast<std::uint32_t>(pack_e4m3(out[4 * i + 2 * half] * factor, out[4 * i + 2 * half + 1] * factor));
+    };
+    // As in store(), eight eights at a time: the whole t-th of the first four, and of the others.
+#pragma unroll
+    for (int i = 0; i + 8 <= kDim / 8; i += 8) {
+      std::uint32_t w[4];
+#pragma unroll
+      for (int k = 0; k < 4; ++k) w[k] = pair(i + k) | pair(i + 4 + k) << 16;
+      transpose_quad(w);
+      const uint2 low = make_uint2(__byte_perm(w[0], w[1], 0x5410), __byte_perm(w[2], w[3], 0x5410));
+      const uint2 high = make_uint2(__byte_perm(w[0], w[1], 0x7632), __byte_perm(w[2], w[3], 0x7632));
+      if (!there) continue;
+      *reinterpret_cast<uint2*>(bytes + 8 * (i + lane % 4)) = low;
+      *reinterpret_cast<uint2*>(bytes + 8 * (i + 4 + lane % 4)) = high;
+    }
+#pragma unroll
+    for (int i = kDim / 8 / 8 * 8; i < kDim / 8; ++i) {
+      if (there) *reinterpret_cast<std::uint16_t*>(bytes + 8 * i + lane % 4 * 2) = static_cast<std::uint16_t>(pair(i));
+    }
+  }
+
   /// The weighted values divided by their weights' sum.
   __device__ __forceinline__ void store(const WgmmaCall& c, int sequence, int head, int tile, int warp) const {
     const int lane = static_cast<int>(threadIdx.x) % 32, row = tile * kQueries + warp * 16 + lane / 4;
@@ -227,6 +254,10 @@ struct Pass {
       const auto pair = [&](int i) {
         return pack2<T>(out[4 * i + 2 * half] * inverse, out[4 * i + 2 * half + 1] * inverse);
       };
+      if (c.inverse != 0) {
+        store_eight_bits(to, there, half, inverse * c.inverse, static_cast<std::int64_t>(head) * kDim);
+        continue;
+      }
       // Lane t has elements 2 t and 2 t + 1 of every eight: four eights at a time it gets the whole t-th.
 #pragma unroll
       for (int i = 0; i + 4 <= kDim / 8; i += 4) {
@@ -360,8 +391,9 @@ bool describe(ConstView m, std::int64_t sequences, std::int64_t length, cuuint32
 }
 
 template <class T, int kDim, int kTail>
-cudaError_t launch(const AttentionArgs& a, int processors, const Ahead& ahead, Queue queue) {
+cudaError_t launch(const AttentionArgs& a, const AttentionDevice& device, Queue queue) {
   CUtensorMap queries, keys, values;
+  const int processors = device.processors;
   const std::int64_t length = a.keys.longest, sequences = a.keys.count;
   if (!describe<T, kDim>(a.q, sequences, length, kQueries, queries) ||
       !describe<T, kDim>(a.k, sequences, length, kTile, keys) ||
@@ -372,7 +404,8 @@ cudaError_t launch(const AttentionArgs& a, int processors, const Ahead& ahead, Q
   c.out = a.out.data, c.ldo = a.out.stride;
   c.length = static_cast<std::int32_t>(length), c.heads = a.heads;
   c.query_tiles = (c.length + kQueries - 1) / kQueries, c.key_tiles = (c.length + kTile - 1) / kTile;
-  c.scale = exponent_scale(a.head_dim), c.ahead = ahead;
+  c.scale = exponent_scale(a.head_dim), c.ahead = device.ahead;
+  c.inverse = device.step > 0 ? 1 / device.step : 0;
   // Few heads are divided among blocks, two tiles of queries each at least, since every block brings all keys; and a
   // head that is longer than the ring stays only while every warpgroup has no more than one tile of queries.
   const std::int64_t heads = sequences * a.heads, rounds = (c.query_tiles + kConsumers<kDim> - 1) / kConsumers<kDim>;
@@ -386,17 +419,17 @@ cudaError_t launch(const AttentionArgs& a, int processors, const Ahead& ahead, Q
 }
 
 template <class T, int kDim>
-cudaError_t launch_for_tail(const AttentionArgs& a, int processors, const Ahead& ahead, Queue queue) {
+cudaError_t launch_for_tail(const AttentionArgs& a, const AttentionDevice& device, Queue queue) {
   const std::int64_t tail = (a.keys.longest - 1) % kTile + 1;
-  if (tail <= 16) return launch<T, kDim, 16>(a, processors, ahead, queue);
-  if (tail <= 80) return launch<T, kDim, 80>(a, processors, ahead, queue);
-  return launch<T, kDim, kTile>(a, processors, ahead, queue);
+  if (tail <= 16) return launch<T, kDim, 16>(a, device, queue);
+  if (tail <= 80) return launch<T, kDim, 80>(a, device, queue);
+  return launch<T, kDim, kTile>(a, device, queue);
 }
 
 template <class T>
-cudaError_t launch_for_head(const AttentionArgs& a, int processors, const Ahead& ahead, Queue queue) {
-  if (a.head_dim == 64) return launch_for_tail<T, 64>(a, processors, ahead, queue);
-  return launch_for_tail<T, 80>(a, processors, ahead, queue);
+cudaError_t launch_for_head(const AttentionArgs& a, const AttentionDevice& device, Queue queue) {
+  if (a.head_dim == 64) return launch_for_tail<T, 64>(a, device, queue);
+  return launch_for_tail<T, 80>(a, device, queue);
 }
 
 }  // namespace
@@ -409,9 +442,9 @@ bool wgmma_fits(const AttentionArgs& a) {
          a.keys.count * a.heads * a.queries.longest < std::int64_t{1} << 31;
 }
 
-cudaError_t attention_wgmma(const AttentionArgs& a, int processors, const Ahead& ahead, Queue queue) {
-  if (a.q.dtype == DType::f16) return launch_for_head<__half>(a, processors, ahead, queue);
-  if (a.q.dtype == DType::bf16) return launch_for_head<__nv_bfloat16>(a, processors, ahead, queue);
+cudaError_t attention_wgmma(const AttentionArgs& a, const AttentionDevice& device, Queue queue) {
+  if (a.q.dtype == DType::f16) return launch_for_head<__half>(a, device, queue);
+  if (a.q.dtype == DType::bf16) return launch_for_head<__nv_bfloat16>(a, device, queue);
   return cudaErrorInvalidValue;
 }
 

@@ -29,7 +29,8 @@ struct WgmmaCall {
   void* out;
   std::int64_t ldo;
   std::int32_t length, heads, parts, query_tiles, key_tiles, items;
-  float scale;  // log2(e) / sqrt(head_dim)
+  float scale;    // log2(e) / sqrt(head_dim)
+  float inverse;  // of one step of E4M3 outputs; 0: they are T
   Ahead ahead;
 };
 

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <thread>
 
+#include "backend/cuda/eight_linear.h"
 #include "backend/cuda/graphs.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/linear.h"
@@ -57,6 +58,7 @@ class CudaBackend final : public Backend {
         weights_(health_, staging_, device.index),
         matmul_(health_, device.index, stream_.get(), *choices_),
         linear_(health_, device_, queue_, matmul_, *choices_, queue_.overlap ? kAhead : AheadLimits{}),
+        eight_(health_, device_, queue_, matmul_, linear_, *choices_),
         graphs_(health_, stream_.get(), *choices_, options.warn) {}
 
   ~CudaBackend() override {
@@ -81,16 +83,21 @@ class CudaBackend final : public Backend {
         if (capability >= 80) return p;
         throw Error(Code::unsupported, cat(to_string(p), " needs compute capability 8.0, ", device_.name, " has ",
                                            device_.major, ".", device_.minor, ": use --precision fp16 or fp32"));
+      case Precision::fp8:
+        if (device_.major == 9) return p;
+        throw Error(Code::unsupported, cat("fp8 needs compute capability 9.0, ", device_.name, " has ", device_.major,
+                                           ".", device_.minor, ": use --precision fp16"));
       default: break;
     }
     throw Error(Code::unsupported,
-                cat(to_string(p), " is not computed on a GPU: use --precision fp16, bf16, tf32 or fp32"));
+                cat(to_string(p), " is not computed on a GPU: use --precision fp8, fp16, bf16, tf32 or fp32"));
   }
   ComputeTypes types(Precision p) const override {
-    if (p == Precision::fp16) return {DType::f16, kHalfResidual};
+    if (p == Precision::fp16 || p == Precision::fp8) return {DType::f16, kHalfResidual};
     if (p == Precision::bf16) return {DType::bf16, DType::f32};
     return {DType::f32, DType::f32};
   }
+  Precision kept(Precision p) const override { return p == Precision::fp8 ? Precision::fp16 : p; }
 
   Buffer allocate(std::size_t bytes) override {
     health_.enter();
@@ -165,14 +172,20 @@ class CudaBackend final : public Backend {
     return m;
   }
 
-  std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision p, const WeightUse&) override {
+  std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision p, const WeightUse& use) override {
     health_.enter();
+    if (p == Precision::fp8 && EightLinear::fits(weight, false)) return weights_.eight(weight, use);
     if (p == Precision::tf32 && makes_scores(weight)) return weights_.split(weight);
     return weights_.linear(weight, types(p).activation, p == Precision::tf32);
   }
   /// Where the residual stream has the weight's type, and there are kernels for it.
   std::unique_ptr<PreparedWeight> prepare_norm_linear(ConstView weight, ConstView bias, ConstView gamma, ConstView beta,
                                                       Precision p, const WeightUse& use) override {
+    if (p == Precision::fp8) {
+      health_.enter();
+      if (EightLinear::fits(weight, true)) return weights_.eight(weight, use, bias, gamma, beta);
+      p = Precision::fp16;
+    }
     const bool folds = warpgroups_ && p == Precision::fp16 && weight.columns() % 8 == 0 && weight.rows() % 8 == 0 &&
                        weight.columns() <= kMostFolded;
     if (!folds) return prepare_linear(weight, p, use);
@@ -216,6 +229,7 @@ class CudaBackend final : public Backend {
     return taken;
   }
   std::shared_ptr<const Choices> choices() const override { return choices_; }
+  std::shared_ptr<const LinearWork> linear_work() const override { return work_; }
 
   std::unique_ptr<Moment> moment() override {
     health_.enter();
@@ -268,15 +282,21 @@ class CudaBackend final : public Backend {
   void linear(const LinearArgs& a) override {
     check(a);
     health_.enter();
+    count(a.x.view.rows(), a.weight);
+    if (stored(a.weight).eight()) return eight_.linear(a, ahead(a.reader, a.x.view.rows()));
+    eight_.forget(a.out.view);
     if (stored(a.weight).split()) return split_linear(a);
     linear_.run(a, call_of(a), ahead(a.reader, a.x.view.rows()));
   }
 
   void norm_linear(const NormLinearArgs& a) override {
-    if (!a.weight->folds_norm()) return Backend::norm_linear(a);
+    const CudaWeight& w = stored(a.weight);
+    if (!w.folds_norm() && !w.bounds) return Backend::norm_linear(a);
     check(a);
     health_.enter();
-    const CudaWeight& w = stored(a.weight);
+    count(a.x.rows(), a.weight);
+    if (w.eight()) return eight_.norm_linear(a, ahead(a.reader, a.x.rows()), ahead(a.weight, a.x.rows()));
+    eight_.forget(a.out.view);
     require(a.x.dtype == w.type() && a.normalized.view.dtype == w.type(), "norm_linear", "x and the weight differ");
     const LinearArgs product{a.x, a.weight, w.bias.view(), a.fn, {}, a.out, a.reader};
     linear_.run(product, call_of(product), ahead(a.reader, a.x.rows()),
@@ -292,11 +312,9 @@ class CudaBackend final : public Backend {
                   cat("attention heads of ", a.head_dim, " elements are not computed on a GPU, only ", kLargestHead,
                       " or fewer: use --device cpu"));
     }
-    launched(cuda::attention(a,
-                             {device_.major >= 8, a.precision == Precision::tf32, warpgroups_, device_.multiprocessors,
-                              ahead(a.reader, a.queries.rows)},
-                             queue_),
-             "attention");
+    const AttentionDevice device{device_.major >= 8,      a.precision == Precision::tf32,  warpgroups_,
+                                 device_.multiprocessors, ahead(a.reader, a.queries.rows), eight_.attention_step(a)};
+    launched(cuda::attention(a, device, queue_), "attention");
   }
 
   void embed_tokens(const EmbedTokensArgs& a) override {
@@ -363,6 +381,12 @@ class CudaBackend final : public Backend {
     }
     health_.check(code, "looking at the kernels");
     return make_stream(health_);
+  }
+
+  void count(std::int64_t rows, const PreparedWeight* w) {
+    const auto work = static_cast<std::uint64_t>(rows * w->inputs() * w->outputs());
+    work_->all += work;
+    if (stored(w).eight()) work_->eight_bit += work;
   }
 
   void launched(cudaError_t result, const char* operation) { health_.check(result, operation); }
@@ -448,22 +472,10 @@ class CudaBackend final : public Backend {
   WeightMaker weights_;
   Matmul matmul_;
   Linear linear_;
+  EightLinear eight_;
+  const std::shared_ptr<LinearWork> work_ = std::make_shared<LinearWork>();
   Graphs graphs_;
   Buffer split_;  ///< kSplitBytes, from the first use of a split weight on
-};
-
-class Library final : public CudaLibrary {
- public:
-  std::vector<CudaDevice> devices() const override { return list_devices(); }
-  std::unique_ptr<Backend> make_backend(int index, const CudaOptions& options) const override {
-    const auto all = list_devices();
-    if (all.empty()) throw Error(Code::unsupported, "no CUDA device was found: use --device cpu");
-    if (index < 0 || index >= static_cast<int>(all.size())) {
-      throw Error(Code::unsupported, cat("cuda:", index, " does not exist: there ", all.size() == 1 ? "is" : "are", " ",
-                                         all.size(), ", from cuda:0: choose one of these, or --device cpu"));
-    }
-    return make_backend_on(all[static_cast<std::size_t>(index)], options);
-  }
 };
 
 }  // namespace
@@ -474,13 +486,6 @@ std::unique_ptr<Backend> make_backend_on(const CudaDevice& device, const CudaOpt
                                        device.major, ".", device.minor, ", 7.5 or newer is wanted: use --device cpu"));
   }
   return std::make_unique<CudaBackend>(device, options);
-}
-
-extern "C" __attribute__((visibility("default"))) const CudaLibrary* tandem_cuda_library(const char* abi,
-                                                                                         const char** built) {
-  static const Library library;
-  *built = TANDEM_CUDA_ABI;
-  return std::string_view(abi) == TANDEM_CUDA_ABI ? &library : nullptr;
 }
 
 }  // namespace tandem::backend::cuda

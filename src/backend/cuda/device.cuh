@@ -3,6 +3,7 @@
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 #include <cstdint>
 
@@ -62,6 +63,14 @@ __device__ inline std::uint32_t pack2<__nv_bfloat16>(float low, float high) {
   return reinterpret_cast<const std::uint32_t&>(v);
 }
 
+/// The largest finite value of E4M3.
+inline constexpr float kLargestE4m3 = 448;
+/// Two neighbours as E4M3, the first in the low byte: rounded to nearest even, what is too large to the largest; NaN
+/// stays.
+__device__ inline std::uint16_t pack_e4m3(float low, float high) {
+  return __nv_cvt_float2_to_fp8x2({low, high}, __NV_SATFINITE, __NV_E4M3);
+}
+
 /// Eight elements that begin at a multiple of 16 bytes.
 __device__ inline void load8(const float* p, float (&v)[8]) {
   const float4 a = reinterpret_cast<const float4*>(p)[0], b = reinterpret_cast<const float4*>(p)[1];
@@ -93,6 +102,15 @@ template <class T>
 __device__ inline void store8(T* p, const float (&v)[8]) {
   *reinterpret_cast<uint4*>(p) =
       make_uint4(pack2<T>(v[0], v[1]), pack2<T>(v[2], v[3]), pack2<T>(v[4], v[5]), pack2<T>(v[6], v[7]));
+}
+
+/// At a multiple of 8 bytes.
+__device__ inline void store8(__nv_fp8_e4m3* p, const float (&v)[8]) {
+  const auto four = [&](int i) {
+    return static_cast<std::uint32_t>(pack_e4m3(v[i], v[i + 1])) |
+           static_cast<std::uint32_t>(pack_e4m3(v[i + 2], v[i + 3])) << 16;
+  };
+  *reinterpret_cast<uint2*>(p) = make_uint2(four(0), four(4));
 }
 
 /// kWidth (1 or 8) elements.

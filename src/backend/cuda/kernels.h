@@ -68,6 +68,36 @@ struct RowStatisticsCall {
 };
 cudaError_t row_statistics(const RowStatisticsCall& call, Queue queue);
 
+/// E4M3 weights and activations (eight_bit.cu). A row's scale is its largest magnitude / 448, so that element = stored
+/// times scale; 1 where the row is all zeros.
+struct QuantizeWeightCall {
+  const void* weight = nullptr;  // [rows, columns], packed
+  DType type = DType::f32;
+  std::int64_t rows = 0, columns = 0;
+  void* out = nullptr;      // E4M3 [rows, columns]
+  float* scales = nullptr;  // [rows]
+  /// Of a layer behind a LayerNorm: what no output can exceed, bounds[n] = sqrt(columns) |weight[n] gamma| +
+  /// |weight[n] . beta + bias[n]|, since a normalised row's norm is at most sqrt(columns) (Cauchy, Schwarz).
+  const float *gamma = nullptr, *beta = nullptr, *bias = nullptr;  // [columns], [columns], [rows] or null
+  float* bounds = nullptr;                                         // [rows]; null: not wanted
+};
+cudaError_t quantize_weight(const QuantizeWeightCall& call, cudaStream_t stream);
+
+/// out[r] = quantised ln(x[r]) (layer_norm.cu's), or without gamma and beta x[r] as it is.
+struct QuantizeRowsCall {
+  const void* x = nullptr;  // f16 [rows, columns]
+  std::int64_t rows = 0, columns = 0, ldx = 0;
+  const float *gamma = nullptr, *beta = nullptr;  // [columns]
+  float eps = 0;
+  void* out = nullptr;      // E4M3 [rows, columns]
+  float* scales = nullptr;  // [rows]
+  Ahead ahead;
+};
+/// Columns are a multiple of 8, at most kMostFolded; rows begin at multiples of 16 bytes.
+cudaError_t quantize_norm(const QuantizeRowsCall& call, Queue queue);
+/// Columns are a multiple of 8; rows begin at multiples of 16 bytes.
+cudaError_t quantize_rows(const QuantizeRowsCall& call, Queue queue);
+
 /// norm_project() on compute capability 9.0, with rows of at most kMostFolded elements: one kernel.
 struct NormProjectCall {
   ConstView x;                                    // [rows, D]
@@ -128,17 +158,19 @@ struct AttentionDevice {
   bool warpgroups = false;    ///< wgmma and the tensor memory accelerator, of compute capability 9.0 alone
   int processors = 1;         ///< multiprocessors
   Ahead ahead = {};
+  /// Not 0: `out` is written in E4M3, divided by this, every row where its row of `out`'s own type begins.
+  float step = 0;
 };
 inline constexpr int kLargestHead = 128;
 /// Chooses among the kernels below.
 cudaError_t attention(const AttentionArgs& args, const AttentionDevice& device, Queue queue);
-cudaError_t attention_plain(const AttentionArgs& args, const Ahead& ahead, Queue queue);
-cudaError_t attention_one_query(const AttentionArgs& args, const Ahead& ahead, Queue queue);
-cudaError_t attention_tf32(const AttentionArgs& args, const Ahead& ahead, Queue queue);
-cudaError_t attention_mma(const AttentionArgs& args, const Ahead& ahead, Queue queue);
+cudaError_t attention_plain(const AttentionArgs& args, const AttentionDevice& device, Queue queue);
+cudaError_t attention_one_query(const AttentionArgs& args, const AttentionDevice& device, Queue queue);
+cudaError_t attention_tf32(const AttentionArgs& args, const AttentionDevice& device, Queue queue);
+cudaError_t attention_mma(const AttentionArgs& args, const AttentionDevice& device, Queue queue);
 /// Sequences of one length beyond 64 rows, 16-bit heads of 64 or 80 elements, no mask and no prefix.
 bool wgmma_fits(const AttentionArgs& args);
-cudaError_t attention_wgmma(const AttentionArgs& args, int processors, const Ahead& ahead, Queue queue);
+cudaError_t attention_wgmma(const AttentionArgs& args, const AttentionDevice& device, Queue queue);
 
 /// Whether this library holds code for the device that is current.
 cudaError_t runs_here();

@@ -34,6 +34,7 @@ bool Linear::fits(const ProductChoice& choice, const LinearArgs& a, const Matmul
   switch (choice.kernel) {
     case Kernel::library: break;
     case Kernel::wide: return fits_wide(a, m, normed);
+    case Kernel::narrow: return false;
     case Kernel::one_wave:
       return fits_one_wave(a, m) && one_wave_fits(choice.plan, m.rows, m.outputs, m.inputs, device_.multiprocessors);
   }

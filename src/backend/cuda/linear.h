@@ -35,6 +35,10 @@ class Linear {
   std::string tuned() const { return matmul_.tuned() + measured_.text(); }
   int take_tuned(const std::string& text) { return matmul_.take_tuned(text) + measured_.take(text); }
 
+  /// What was measured, for eight-bit products as well, and what measures; none: nothing is timed.
+  ProductChoices& measured() noexcept { return measured_; }
+  ProductTimer* timer() noexcept { return timer_.get(); }
+
  private:
   ProductChoice choose(const LinearArgs& a, const MatmulCall& m, Ahead ahead, const Normed& normed);
   /// The fastest; none where there is only one way.

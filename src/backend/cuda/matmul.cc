@@ -52,13 +52,15 @@ void Matmul::check(cublasStatus_t status, const MatmulCall& m, const char* what)
                    to_string(m.in), " to ", to_string(m.type), ": ", cublasLtGetStatusString(status)));
 }
 
-int Matmul::propose(const MatmulCall& m, std::int64_t rows, cublasLtMatmulHeuristicResult_t* results, int most) {
+cublasStatus_t Matmul::ask(const MatmulCall& m, std::int64_t rows, cublasLtMatmulHeuristicResult_t* results, int most,
+                           int& found) {
   Problem p(m, rows);
-  check(p.good, m, "describing");
   cublasLtMatmulPreferenceOpaque_t preference;
-  check(cublasLtMatmulPreferenceInit(&preference), m, "describing");
+  cublasStatus_t good = p.good;
+  if (good == CUBLAS_STATUS_SUCCESS) good = cublasLtMatmulPreferenceInit(&preference);
   const auto set = [&](cublasLtMatmulPreferenceAttributes_t what, auto value) {
-    check(cublasLtMatmulPreferenceSetAttribute(&preference, what, &value, sizeof value), m, "describing");
+    if (good != CUBLAS_STATUS_SUCCESS) return;
+    good = cublasLtMatmulPreferenceSetAttribute(&preference, what, &value, sizeof value);
   };
   set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspaceBytes);
   const std::uint32_t out = alignment(m.out, m.ldo, m.type);
@@ -66,11 +68,21 @@ int Matmul::propose(const MatmulCall& m, std::int64_t rows, cublasLtMatmulHeuris
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(m.x, m.ldx, m.in));
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, m.residual != nullptr ? alignment(m.residual, m.ldr, m.type) : out);
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, out);
+  if (good != CUBLAS_STATUS_SUCCESS) return good;
+  return cublasLtMatmulAlgoGetHeuristic(handle_, &p.desc, &p.w, &p.x, &p.c, &p.d, &preference, most, results, &found);
+}
+
+int Matmul::propose(const MatmulCall& m, std::int64_t rows, cublasLtMatmulHeuristicResult_t* results, int most) {
   int found = 0;
-  check(cublasLtMatmulAlgoGetHeuristic(handle_, &p.desc, &p.w, &p.x, &p.c, &p.d, &preference, most, results, &found), m,
-        "no algorithm for");
+  check(ask(m, rows, results, most, found), m, "no algorithm for");
   if (found == 0) check(CUBLAS_STATUS_NOT_SUPPORTED, m, "no algorithm for");
   return found;
+}
+
+bool Matmul::supports(const MatmulCall& m) {
+  cublasLtMatmulHeuristicResult_t result{};
+  int found = 0;
+  return ask(m, m.rows, &result, 1, found) == CUBLAS_STATUS_SUCCESS && found > 0;
 }
 
 Matmul::Choice Matmul::choose(const MatmulCall& m, std::int64_t rows) {

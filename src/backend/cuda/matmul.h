@@ -15,7 +15,8 @@
 
 namespace tandem::backend::cuda {
 
-/// out = alpha * x W^T + bias + residual; rows of every matrix are contiguous. Sums in float32.
+/// out = alpha * x W^T + bias + residual; rows of every matrix are contiguous. Sums in float32, of E4M3 by fast
+/// accumulation, with a scale for every row of x and of W.
 struct MatmulCall {
   const void* x = nullptr;  // [rows, inputs]
   std::int64_t rows = 0, ldx = 0;
@@ -29,7 +30,8 @@ struct MatmulCall {
   std::int64_t ldo = 0;
   DType type = DType::f32;
   float alpha = 1;
-  bool tf32 = false;  ///< float32 inputs rounded to tf32; else IEEE float32
+  bool tf32 = false;                                            ///< float32 inputs rounded to tf32; else IEEE float32
+  const float *row_scales = nullptr, *column_scales = nullptr;  // E4M3: [rows], [outputs]
 };
 
 /// Rows up to 256 are a bucket each; beyond, sixteen buckets between powers of two. The largest of the bucket.
@@ -52,6 +54,8 @@ class Matmul {
   Matmul(const Matmul&) = delete;
   Matmul& operator=(const Matmul&) = delete;
 
+  /// Whether this cuBLASLt computes it: of E4M3 it knows fewer combinations.
+  bool supports(const MatmulCall& call);
   /// Chooses the algorithm now.
   void prepare(const MatmulCall& call);
   void run(const MatmulCall& call);
@@ -74,6 +78,8 @@ class Matmul {
   };
   Choice choose(const MatmulCall& call, std::int64_t rows);
   cublasLtMatmulAlgo_t fastest(const MatmulCall& call);
+  cublasStatus_t ask(const MatmulCall& call, std::int64_t rows, cublasLtMatmulHeuristicResult_t* results, int most,
+                     int& found);
   int propose(const MatmulCall& call, std::int64_t rows, cublasLtMatmulHeuristicResult_t* results, int most);
   cublasStatus_t multiply(const MatmulCall& call, const cublasLtMatmulAlgo_t& algorithm);
 

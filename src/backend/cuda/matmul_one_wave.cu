@@ -1,6 +1,6 @@
-// out = fn(alpha x W^T + bias) + residual on Hopper, for products of one wave: every block is on a multiprocessor at
-// once, so what counts is how soon the first tile arrives, how often the caches are read, and how soon the next kernel
-// can begin.
+// out = fn(alpha scales (x W^T) + bias) + residual on Hopper, for products of one wave: every block is on a
+// multiprocessor at once, so what counts is how soon the first tile arrives, how often the caches are read, and how
+// soon the next kernel can begin.
 //
 // A block is one warp that brings tiles of x and W with the tensor memory accelerator into a ring of stages, and a
 // warpgroup for every 64 rows, which multiplies them (wgmma) and applies the epilogue. The weight's first tiles are
@@ -19,7 +19,12 @@
 namespace tandem::backend::cuda {
 namespace {
 
-constexpr int kDepth = kTileColumns;  // inputs of a stage
+/// Inputs of a stage: 128 bytes.
+template <class T>
+constexpr int kDepth = 128 / static_cast<int>(sizeof(T));
+constexpr int depth_of(DType in) {
+  return 128 / static_cast<int>(size_of(in));
+}
 constexpr int kRing = 200 * 1024;
 constexpr int kMostParts = 8;  // of the inputs: blocks of a cluster
 
@@ -45,7 +50,9 @@ struct Work {
   std::int32_t rows, outputs, steps;
   float alpha;
   ActivationFn fn;
-  bool wide;  // out and residual are float32
+  DType type;                               // of out and residual
+  const float *row_scales, *column_scales;  // E4M3; no row_scales: ones
+  float inverse;                            // of one step of an E4M3 result
   Ahead ahead;
 };
 
@@ -54,7 +61,7 @@ struct Work {
 /// Eight elements as they lie in memory.
 template <class Out>
 struct Raw {
-  uint4 words[sizeof(Out) / 2];
+  uint4 words[(sizeof(Out) + 1) / 2];
 };
 template <class Out>
 __device__ __forceinline__ void add(const Raw<Out>& raw, float (&v)[8]) {
@@ -75,9 +82,11 @@ __device__ __forceinline__ void load_sums(std::uint32_t from, float (&v)[8]) {
 
 /// From sums in the shared memory of `parts` blocks to the result: units of eight neighbours, from `begin` on, every
 /// `stride`-th of them until `end`. Loads of several units are under way together.
-template <class Out, class Tile, class Where>
-__device__ __forceinline__ void finish(const Work& c, int row0, int column0, const float* bias, std::uint32_t sums,
-                                       int parts, const Where& where, int begin, int end, int stride) {
+template <class Out, class Tile, bool kScaled, class Where>
+__device__ __forceinline__ void finish(const Work& c, int row0, int column0, const float* bias, const float* scales,
+                                       std::uint32_t sums, int parts, const Where& where, int begin, int end,
+                                       int stride) {
+  constexpr bool kEightBits = sizeof(Out) == 1;  // of which nothing is added to a residual
   constexpr int kUnits = Tile::kColumnsOfTile / 8, kTogether = 4;
   const Out* residual = static_cast<const Out*>(c.residual);
   for (int first = begin; first < end; first += kTogether * stride) {
@@ -85,12 +94,14 @@ __device__ __forceinline__ void finish(const Work& c, int row0, int column0, con
     float v[kTogether][8];
     bool there[kTogether];
     int row[kTogether], column[kTogether];
+    float row_scale[kTogether];
 #pragma unroll
     for (int i = 0; i < kTogether; ++i) {
       const int u = first + i * stride;
       row[i] = u / kUnits, column[i] = u % kUnits * 8;
       there[i] = u < end && row0 + row[i] < c.rows && column0 + column[i] < c.outputs;
-      if (there[i] && residual != nullptr) {
+      row_scale[i] = kScaled && there[i] && c.row_scales != nullptr ? c.row_scales[row0 + row[i]] : 1;
+      if (!kEightBits && there[i] && residual != nullptr) {
         before[i] = *reinterpret_cast<const Raw<Out>*>(residual + (row0 + row[i]) * c.ldr + column0 + column[i]);
       }
     }
@@ -112,7 +123,10 @@ __device__ __forceinline__ void finish(const Work& c, int row0, int column0, con
     for (int i = 0; i < kTogether; ++i) {
       if (!there[i]) continue;
 #pragma unroll
-      for (int k = 0; k < 8; ++k) v[i][k] = v[i][k] * c.alpha + bias[column[i] + k];
+      for (int k = 0; k < 8; ++k) {
+        if constexpr (kScaled) v[i][k] *= scales[column[i] + k] * row_scale[i];
+        v[i][k] = v[i][k] * c.alpha + bias[column[i] + k];
+      }
       if (c.fn == ActivationFn::quick_gelu) {
 #pragma unroll
         for (float& x : v[i]) x = quick_gelu_fast(x);
@@ -120,7 +134,12 @@ __device__ __forceinline__ void finish(const Work& c, int row0, int column0, con
 #pragma unroll
         for (float& x : v[i]) x = gelu_erf_fast(x);
       }
-      if (residual != nullptr) add(before[i], v[i]);
+      if constexpr (kEightBits) {
+#pragma unroll
+        for (float& x : v[i]) x *= c.inverse;
+      } else {
+        if (residual != nullptr) add(before[i], v[i]);
+      }
       store8(static_cast<Out*>(c.out) + (row0 + row[i]) * c.ldo + column0 + column[i], v[i]);
     }
   }
@@ -137,6 +156,8 @@ __global__ void __launch_bounds__(Tile<kRows, kColumns>::kThreads, 1)
   extern __shared__ __align__(1024) unsigned char memory[];
   __shared__ __align__(8) std::uint64_t barriers[2 * Tile::kStages];
   __shared__ float bias[kColumns];
+  constexpr bool kScaled = sizeof(T) == 1;
+  __shared__ float scales[kScaled ? kColumns : 1];
   const std::uint32_t ring = (shared_address(memory) + 1023) / 1024 * 1024;
   const std::uint32_t full = shared_address(barriers), empty = full + Tile::kStages * 8;
   const int parts = static_cast<int>(gridDim.z), part = static_cast<int>(blockIdx.z);
@@ -156,10 +177,10 @@ __global__ void __launch_bounds__(Tile<kRows, kColumns>::kThreads, 1)
   if (threadIdx.x >= Tile::kGroups * 128) {
     if (threadIdx.x % 32 == 0) {
       const auto bring_w = [&](int i, std::uint32_t at) {
-        fetch(weight, ring + at * Tile::kStage + Tile::kX, full + at * 8, (first + i) * kDepth, column0);
+        fetch(weight, ring + at * Tile::kStage + Tile::kX, full + at * 8, (first + i) * kDepth<T>, column0);
       };
       const auto bring_x = [&](int i, std::uint32_t at) {
-        fetch(x, ring + at * Tile::kStage, full + at * 8, (first + i) * kDepth, row0);
+        fetch(x, ring + at * Tile::kStage, full + at * 8, (first + i) * kDepth<T>, row0);
       };
       const int early = min(steps, Tile::kStages);
       for (int i = 0; i < early; ++i) {
@@ -190,10 +211,11 @@ __global__ void __launch_bounds__(Tile<kRows, kColumns>::kThreads, 1)
   const int warp = static_cast<int>(threadIdx.x) % 128 / 32, lane = static_cast<int>(threadIdx.x) % 32;
   for (int i = static_cast<int>(threadIdx.x); i < kColumns; i += Tile::kGroups * 128) {
     bias[i] = c.bias != nullptr && column0 + i < c.outputs ? c.bias[column0 + i] : 0;
+    if constexpr (kScaled) scales[i] = column0 + i < c.outputs ? c.column_scales[column0 + i] : 0;
   }
   float d[kColumns / 2];
   const bool signals = threadIdx.x % 128 == 0;
-  // The next 16 inputs are 32 bytes on, in units of 16.
+  // The inputs of the next product are 32 bytes on, in units of 16.
   const std::uint64_t a0 = descriptor(ring + static_cast<std::uint32_t>(group) * 64 * 128, 16, 8 * 128, 1);
   const std::uint64_t b0 = descriptor(ring + Tile::kX, 16, 8 * 128, 1);
   std::uint32_t at = 0, before = 0, phase = 0;
@@ -203,7 +225,7 @@ __global__ void __launch_bounds__(Tile<kRows, kColumns>::kThreads, 1)
     hold(d);
     products_begin();
 #pragma unroll
-    for (int k = 0; k < kDepth / 16; ++k) {
+    for (int k = 0; k < 4; ++k) {
       product<typename SharedProduct<T, kColumns>::Op>(a + 2 * k, b + 2 * k, d,
                                                        i == 0 && k == 0 ? ScaleOut::Zero : ScaleOut::One);
     }
@@ -238,17 +260,17 @@ __global__ void __launch_bounds__(Tile<kRows, kColumns>::kThreads, 1)
     if (parts == 1) {
       const int begin = (group * 64 + warp * 16) * (kColumns / 8);  // a warp's own rows
       const auto here = [](std::uint32_t address, int) { return address; };
-      finish<Out, Tile>(c, row0, column0, bias, ring, 1, here, begin + lane, begin + 2 * kColumns, 32);
+      finish<Out, Tile, kScaled>(c, row0, column0, bias, scales, ring, 1, here, begin + lane, begin + 2 * kColumns, 32);
     } else {
-      finish<Out, Tile>(c, row0, column0, bias, ring, parts, in_block,
-                        kAll * part / parts + static_cast<int>(threadIdx.x), kAll * (part + 1) / parts,
-                        Tile::kGroups * 128);
+      finish<Out, Tile, kScaled>(c, row0, column0, bias, scales, ring, parts, in_block,
+                                 kAll * part / parts + static_cast<int>(threadIdx.x), kAll * (part + 1) / parts,
+                                 Tile::kGroups * 128);
     }
   };
-  if (c.wide) {
-    finish_as(float{});
+  if constexpr (kScaled) {
+    c.type == DType::f16 ? finish_as(__half{}) : finish_as(T{});
   } else {
-    finish_as(T{});
+    c.type == DType::f32 ? finish_as(float{}) : finish_as(T{});
   }
   __syncwarp();
   if (parts > 1) cluster_meet();  // others may still read this block's sums
@@ -266,8 +288,9 @@ cudaError_t run(const OneWaveCall& c, const OneWavePlan& plan, Queue queue) {
   Work w;
   w.bias = c.bias, w.residual = c.residual, w.out = c.out, w.ldr = c.ldr, w.ldo = c.ldo;
   w.rows = static_cast<std::int32_t>(c.rows), w.outputs = static_cast<std::int32_t>(c.outputs);
-  w.steps = static_cast<std::int32_t>((c.inputs + kDepth - 1) / kDepth);
-  w.alpha = c.alpha, w.fn = c.fn, w.wide = c.type == DType::f32, w.ahead = c.ahead;
+  w.steps = static_cast<std::int32_t>((c.inputs + kDepth<T> - 1) / kDepth<T>);
+  w.alpha = c.alpha, w.fn = c.fn, w.type = c.type, w.ahead = c.ahead;
+  w.row_scales = c.row_scales, w.column_scales = c.column_scales, w.inverse = 1 / c.step;
   const auto parts = static_cast<unsigned>(plan.parts);
   const dim3 grid(blocks_for(c.rows, kRows), blocks_for(c.outputs, kColumns), parts), cluster(1, 1, parts);
   return launch_kernel(one_wave_kernel<T, kRows, kColumns>, grid, Tile::kThreads, Tile::kMemory, queue, cluster, x,
@@ -293,7 +316,7 @@ cudaError_t run(const OneWaveCall& c, const OneWavePlan& plan, Queue queue) {
 double cost(const OneWavePlan& p, std::int64_t blocks, std::int64_t steps) {
   const double area = static_cast<double>(p.rows) * p.columns;
   // A step takes what the tensor cores take, or the caches to deliver it to all blocks, or its own latency.
-  const double delivered = static_cast<double>(blocks) * (p.rows + p.columns) * kDepth * 2 / 6400;
+  const double delivered = static_cast<double>(blocks) * (p.rows + p.columns) * 128 / 6400;
   const double step = std::max({area / 32, delivered, 280.0});
   const double joined = p.parts > 1 ? 1000.0 * p.parts - 540 + 0.27 * area : 0;
   return static_cast<double>((steps + p.parts - 1) / p.parts) * step + 0.23 * area / p.parts + joined + 5 * p.columns;
@@ -301,8 +324,7 @@ double cost(const OneWavePlan& p, std::int64_t blocks, std::int64_t steps) {
 
 /// Calls f(plan, blocks) for every plan of a product.
 template <class F>
-void for_each_plan(std::int64_t rows, std::int64_t outputs, std::int64_t inputs, int processors, F f) {
-  const std::int64_t steps = (inputs + kDepth - 1) / kDepth;
+void for_each_plan(std::int64_t rows, std::int64_t outputs, std::int64_t steps, int processors, F f) {
   for (const int tile_rows : {64, 128}) {
     for (const int tile_columns : {64, 96, 128, 160}) {
       const std::int64_t tiles = (rows + tile_rows - 1) / tile_rows * ((outputs + tile_columns - 1) / tile_columns);
@@ -314,29 +336,36 @@ void for_each_plan(std::int64_t rows, std::int64_t outputs, std::int64_t inputs,
   }
 }
 
+std::int64_t steps_of(std::int64_t inputs, DType in) {
+  return (inputs + depth_of(in) - 1) / depth_of(in);
+}
+
 }  // namespace
 
-std::optional<OneWavePlan> plan_one_wave(std::int64_t rows, std::int64_t outputs, std::int64_t inputs, int processors) {
-  const std::int64_t steps = (inputs + kDepth - 1) / kDepth;
+std::optional<OneWavePlan> plan_one_wave(std::int64_t rows, std::int64_t outputs, std::int64_t inputs, int processors,
+                                         DType in) {
+  const std::int64_t steps = steps_of(inputs, in);
   std::optional<OneWavePlan> best;
   double least = 0;
-  for_each_plan(rows, outputs, inputs, processors, [&](const OneWavePlan& plan, std::int64_t blocks) {
+  for_each_plan(rows, outputs, steps, processors, [&](const OneWavePlan& plan, std::int64_t blocks) {
     const double cycles = cost(plan, blocks, steps);
     if (!best || cycles < least) best = plan, least = cycles;
   });
   return best;
 }
 
-std::vector<OneWavePlan> one_wave_plans(std::int64_t rows, std::int64_t outputs, std::int64_t inputs, int processors) {
+std::vector<OneWavePlan> one_wave_plans(std::int64_t rows, std::int64_t outputs, std::int64_t inputs, int processors,
+                                        DType in) {
   std::vector<OneWavePlan> out;
-  for_each_plan(rows, outputs, inputs, processors, [&](const OneWavePlan& plan, std::int64_t) { out.push_back(plan); });
+  for_each_plan(rows, outputs, steps_of(inputs, in), processors,
+                [&](const OneWavePlan& plan, std::int64_t) { out.push_back(plan); });
   return out;
 }
 
 bool one_wave_fits(const OneWavePlan& wanted, std::int64_t rows, std::int64_t outputs, std::int64_t inputs,
-                   int processors) {
+                   int processors, DType in) {
   bool found = false;
-  for_each_plan(rows, outputs, inputs, processors, [&](const OneWavePlan& p, std::int64_t) {
+  for_each_plan(rows, outputs, steps_of(inputs, in), processors, [&](const OneWavePlan& p, std::int64_t) {
     found = found || (p.rows == wanted.rows && p.columns == wanted.columns && p.parts == wanted.parts);
   });
   return found;
@@ -346,6 +375,7 @@ cudaError_t one_wave_product(const OneWaveCall& c, const OneWavePlan& plan, Queu
   if (c.rows == 0 || c.outputs == 0) return cudaSuccess;
   if (c.in == DType::f16) return run<__half>(c, plan, queue);
   if (c.in == DType::bf16) return run<__nv_bfloat16>(c, plan, queue);
+  if (c.in == DType::f8e4m3) return run<__nv_fp8_e4m3>(c, plan, queue);
   return cudaErrorInvalidValue;
 }
 

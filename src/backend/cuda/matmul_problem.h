@@ -14,7 +14,12 @@ namespace tandem::backend::cuda {
 constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
 
 inline cudaDataType_t type_of(DType t) {
-  return t == DType::f16 ? CUDA_R_16F : t == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F;
+  switch (t) {
+    case DType::f16: return CUDA_R_16F;
+    case DType::bf16: return CUDA_R_16BF;
+    case DType::f8e4m3: return CUDA_R_8F_E4M3;
+    default: return CUDA_R_32F;
+  }
 }
 
 /// cuBLAS counts columns first: row-major out = x W^T is column-major out^T = W x^T, with W transposed.
@@ -27,6 +32,13 @@ struct Problem {
     const auto r = static_cast<std::uint64_t>(rows);
     good = cublasLtMatmulDescInit(&desc, m.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F);
     set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
+    if (m.in == DType::f8e4m3) {
+      set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, std::int8_t{1});
+      set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F);
+      set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F);
+      set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, m.column_scales);
+      set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, m.row_scales);
+    }
     if (m.bias != nullptr) {
       set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
       set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, m.bias);

@@ -20,6 +20,7 @@ constexpr std::size_t kMostMet = 4096;
 std::optional<ProductChoice> parse(const std::string& word) {
   if (word == "library") return ProductChoice{};
   if (word == "wide") return ProductChoice{Kernel::wide, {}};
+  if (word == "narrow") return ProductChoice{Kernel::narrow, {}};
   OneWavePlan plan;
   char end = 0;
   if (std::sscanf(word.c_str(), "wave-%dx%dx%d%c", &plan.rows, &plan.columns, &plan.parts, &end) != 3) return {};
@@ -32,6 +33,7 @@ std::string to_string(const ProductChoice& c) {
   switch (c.kernel) {
     case Kernel::library: break;
     case Kernel::wide: return "wide";
+    case Kernel::narrow: return "narrow";
     case Kernel::one_wave: return cat("wave-", c.plan.rows, 'x', c.plan.columns, 'x', c.plan.parts);
   }
   return "library";

@@ -13,12 +13,13 @@
 namespace tandem::backend::cuda {
 
 struct ProductChoice {
-  enum class Kernel : std::uint8_t { library, one_wave, wide };
-  Kernel kernel = Kernel::library;  ///< library: by Matmul, and the activation behind it
-  OneWavePlan plan;                 ///< of one_wave
+  enum class Kernel : std::uint8_t { library, one_wave, wide, narrow };
+  /// library: by Matmul, and the activation behind it; narrow: as wide, in eight bits, with half as many columns.
+  Kernel kernel = Kernel::library;
+  OneWavePlan plan;  ///< of one_wave
 };
 
-/// "library", "wide", "wave-64x96x2".
+/// "library", "wide", "narrow", "wave-64x96x2".
 std::string to_string(const ProductChoice& choice);
 
 /// Measured choices, one a bucket of shapes.

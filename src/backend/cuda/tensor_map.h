@@ -29,24 +29,30 @@ inline EncodeTensorMap encode_tensor_map() {
   return found;
 }
 
-/// Columns of a tile: rows of 128 bytes, which is what the swizzle works on.
+/// Columns of a sixteen-bit tile: rows of 128 bytes, which is what the swizzle works on. Of an eight-bit one, twice as
+/// many.
 inline constexpr int kTileColumns = 64;
 
-/// A sixteen-bit matrix [rows, columns] whose rows begin at multiples of 16 bytes, in tiles of `tile_rows` rows and
-/// kTileColumns columns; zeros beyond the edges. False where the driver cannot.
+/// A matrix [rows, columns] of f16, bf16 or an eight-bit type, whose rows begin at multiples of 16 bytes, in tiles of
+/// `tile_rows` rows of `tile_bytes` (128 or 64, swizzled); zeros beyond the edges. False where the driver cannot.
 inline bool describe_tiles(const void* data, DType type, std::int64_t rows, std::int64_t columns, std::int64_t stride,
-                           int tile_rows, CUtensorMap& map) {
+                           int tile_rows, CUtensorMap& map, int tile_bytes = 128) {
   const auto encode = encode_tensor_map();
   if (encode == nullptr) return false;
+  const auto size = static_cast<cuuint64_t>(size_of(type));
   const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
   // One row: its stride says nothing, but must not be below the width.
-  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(rows > 1 ? stride : (columns + 7) / 8 * 8) * 2};
-  const cuuint32_t boxes[2] = {kTileColumns, static_cast<cuuint32_t>(tile_rows)};
+  const cuuint64_t width = (static_cast<cuuint64_t>(columns) * size + 15) / 16 * 16;
+  const cuuint64_t strides[1] = {rows > 1 ? static_cast<cuuint64_t>(stride) * size : width};
+  const cuuint32_t boxes[2] = {static_cast<cuuint32_t>(tile_bytes) / static_cast<cuuint32_t>(size),
+                               static_cast<cuuint32_t>(tile_rows)};
   constexpr cuuint32_t kOnes[2] = {1, 1};
-  return encode(&map, type == DType::f16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
-                const_cast<void*>(data), sizes, strides, boxes, kOnes, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
-                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+  const auto elements = type == DType::f16    ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                        : type == DType::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                              : CU_TENSOR_MAP_DATA_TYPE_UINT8;
+  const auto swizzle = tile_bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B;
+  return encode(&map, elements, 2, const_cast<void*>(data), sizes, strides, boxes, kOnes, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
 }  // namespace tandem::backend::cuda

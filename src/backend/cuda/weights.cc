@@ -77,19 +77,55 @@ std::unique_ptr<CudaWeight> WeightMaker::split(ConstView weight) {
   return std::make_unique<CudaWeight>(std::move(memory), c.rows, c.columns, stride, DType::bf16, false, true);
 }
 
+Buffer WeightMaker::floats(ConstView v, std::int64_t n) {
+  const std::vector<float> values = v ? to_floats(v) : std::vector<float>(static_cast<std::size_t>(n), 0.0F);
+  Buffer memory = allocate_device(health_, device_, values.size() * sizeof(float));
+  staging_.upload(values.data(), memory.data(), memory.bytes());
+  return memory;
+}
+
+std::unique_ptr<CudaWeight> WeightMaker::eight(ConstView weight, const WeightUse& use, ConstView bias, ConstView gamma,
+                                               ConstView beta) {
+  require_float(weight, "a weight");
+  const std::int64_t outputs = weight.rows(), inputs = weight.columns();
+  const Buffer whole =
+      allocate_device(health_, device_, static_cast<std::size_t>(outputs * inputs) * size_of(weight.dtype));
+  put(weight, const_cast<std::byte*>(whole.data()), weight.dtype);
+  const auto device_floats = [&](std::int64_t n) {
+    return allocate_device(health_, device_, static_cast<std::size_t>(n) * sizeof(float));
+  };
+  Buffer memory = allocate_device(health_, device_, static_cast<std::size_t>(outputs * inputs));
+  Tensor scales(device_floats(outputs), DType::f32, {outputs});
+  Buffer ends[4];  // gamma, beta, bias, bounds
+  QuantizeWeightCall c;
+  c.weight = whole.data(), c.type = weight.dtype, c.rows = outputs, c.columns = inputs;
+  c.out = memory.data(), c.scales = scales.view().as<float>();
+  if (gamma) {
+    ends[0] = floats(gamma, inputs), ends[1] = floats(beta, inputs), ends[2] = floats(bias, outputs);
+    ends[3] = device_floats(outputs);
+    const auto at = [&](int i) { return reinterpret_cast<float*>(ends[i].data()); };
+    c.gamma = at(0), c.beta = at(1), c.bias = at(2), c.bounds = at(3);
+  }
+  health_.check(quantize_weight(c, staging_.stream()), "quantising a weight");
+  auto out = std::make_unique<CudaWeight>(std::move(memory), outputs, inputs, inputs, DType::f8e4m3, false);
+  if (gamma) {
+    auto bounds = std::make_shared<std::vector<float>>(static_cast<std::size_t>(outputs));
+    staging_.download(ends[3].data(), bounds->data(), ends[3].bytes());
+    out->bounds = std::move(bounds);
+  }
+  health_.check(cudaStreamSynchronize(staging_.stream()), "quantising a weight");  // before `whole` goes
+  out->scales = std::move(scales);
+  out->input_scale = use.input_scale;
+  return out;
+}
+
 std::unique_ptr<CudaWeight> WeightMaker::folded(ConstView weight, ConstView bias, ConstView gamma, ConstView beta) {
   require_float(weight, "a weight");
   const std::int64_t outputs = weight.rows(), inputs = weight.columns();
   // As it is stored, so that it is rounded once.
   Buffer whole = allocate_device(health_, device_, static_cast<std::size_t>(outputs * inputs) * size_of(weight.dtype));
   put(weight, whole.data(), weight.dtype);
-  const auto on_device = [&](ConstView v, std::int64_t n) {
-    std::vector<float> values = v ? to_floats(v) : std::vector<float>(static_cast<std::size_t>(n), 0.0F);
-    Buffer memory = allocate_device(health_, device_, values.size() * sizeof(float));
-    staging_.upload(values.data(), memory.data(), memory.bytes());
-    return memory;
-  };
-  const Buffer scale = on_device(gamma, inputs), shift = on_device(beta, inputs), total = on_device(bias, outputs);
+  const Buffer scale = floats(gamma, inputs), shift = floats(beta, inputs), total = floats(bias, outputs);
   Buffer memory = allocate_device(health_, device_, static_cast<std::size_t>(outputs * inputs) * size_of(DType::f16));
   Tensor sums(allocate_device(health_, device_, static_cast<std::size_t>(outputs) * sizeof(float)), DType::f32,
               {outputs});

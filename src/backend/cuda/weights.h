@@ -1,6 +1,9 @@
 // Weights as the kernels and cuBLASLt read them.
 #pragma once
 
+#include <memory>
+#include <vector>
+
 #include "backend/backend.h"
 #include "backend/cuda/staging.h"
 
@@ -12,7 +15,7 @@ class CudaWeight final : public PreparedWeight {
  public:
   CudaWeight(Buffer memory, std::int64_t outputs, std::int64_t inputs, std::int64_t stride, DType type, bool tf32,
              bool split = false)
-      : PreparedWeight(outputs, inputs, memory.bytes(), type, split ? "split rows" : "rows"),
+      : PreparedWeight(outputs, inputs, memory.bytes(), type, split ? "split rows" : "rows", size_of(type) == 1),
         memory_(std::move(memory)),
         stride_(stride),
         tf32_(tf32),
@@ -24,10 +27,17 @@ class CudaWeight final : public PreparedWeight {
   bool split() const noexcept { return split_; }
 
   bool folds_norm() const noexcept override { return static_cast<bool>(sums.view()); }
+  /// Eight bits, with a scale for every output.
+  bool eight() const noexcept { return has_scales(); }
 
   // Of a layer with its LayerNorm folded in (norm_fold.cu), and of patch embedding with the pixels' normalisation.
   Tensor bias;  ///< f32 [outputs], with what the normalisation adds
   Tensor sums;  ///< f32 [outputs]: of the folded rows; none: nothing was folded
+  // Of eight bits.
+  Tensor scales;  ///< f32 [outputs]
+  /// [outputs] of a layer behind a LayerNorm: what no output exceeds, by its weights alone. Else null.
+  std::shared_ptr<const std::vector<float>> bounds;
+  float input_scale = 0;  ///< WeightUse's
   // Patch embedding only.
   float alpha = 1;              ///< the product is multiplied by it
   float centre[3] = {0, 0, 0};  ///< subtracted from the pixels
@@ -49,6 +59,9 @@ class WeightMaker {
   std::unique_ptr<CudaWeight> split(ConstView weight);
   /// In f16, with the LayerNorm in front of it folded in; its columns are a multiple of 8 and at most kMostFolded.
   std::unique_ptr<CudaWeight> folded(ConstView weight, ConstView bias, ConstView gamma, ConstView beta);
+  /// In E4M3, for what reads rows of E4M3. With gamma and beta: behind a LayerNorm, whose outputs' bounds are found.
+  std::unique_ptr<CudaWeight> eight(ConstView weight, const WeightUse& use, ConstView bias = {}, ConstView gamma = {},
+                                    ConstView beta = {});
   std::unique_ptr<CudaWeight> patch_embed(ConstView weight, ConstView bias, const float mean[3], const float std[3],
                                           float rescale, DType type, bool tf32);
   /// float32; a vector (one dimension) is followed by its copies in the sixteen-bit types, see vector_as().
@@ -57,6 +70,8 @@ class WeightMaker {
 
  private:
   void put(ConstView from, std::byte* to, DType type);
+  /// f32, `n` values; none: zeros.
+  Buffer floats(ConstView v, std::int64_t n);
 
   Health& health_;
   Staging& staging_;

@@ -107,6 +107,18 @@ TANDEM_PRODUCT(128)
 TANDEM_PRODUCT(160)
 TANDEM_PRODUCT(256)
 #undef TANDEM_PRODUCT
+/// E4M3: 32 inputs a product, which are as many bytes; its sums have fewer bits than float32 ("fast accumulation").
+#define TANDEM_PRODUCT(columns)                                             \
+  template <>                                                               \
+  struct SharedProduct<__nv_fp8_e4m3, columns> {                            \
+    using Op = cute::SM90::GMMA::MMA_64x##columns##x32_F32E4M3E4M3_SS_TN<>; \
+  };
+TANDEM_PRODUCT(64)
+TANDEM_PRODUCT(96)
+TANDEM_PRODUCT(128)
+TANDEM_PRODUCT(160)
+TANDEM_PRODUCT(256)
+#undef TANDEM_PRODUCT
 
 /// d (+)= a b: a in registers, b in shared memory, d the accumulators of 64 rows.
 template <class Op, int kCount, std::size_t... kIndex>
