@@ -3,9 +3,10 @@
 
     python3 bench/compare_gpu.py build/tandem L-14-336 --out bench/results [--cases "image 256,both 16"]
 
-Cases: `image N`, `both N` (texts of 10 tokens), `tf32 N` (images), `text short` and `text long` (256 texts: lengths 6 to
-24 with one in twenty of 77, and 10 to 77; the peer pads to 77). The peers are transformers' CLIPModel: eager float32,
-tf32 and fp16 with sdpa attention, fp16 under torch.compile (reduce-overhead, which captures CUDA graphs). Tandem loads
+Cases: `image N`, `both N` (texts of 10 tokens), `tf32 N` (images), `fp8 image N`, `fp8 both N`, `text short` and `text
+long` (256 texts: lengths 6 to 24 with one in twenty of 77, and 10 to 77; the peer pads to 77). The peers are transformers' CLIPModel: eager float32,
+tf32 and fp16 with sdpa attention, fp16 under torch.compile (reduce-overhead, which captures CUDA graphs); for fp8 also the blocks' linear layers in E4M3,
+rows' scales found as they come, compiled. Tandem loads
 the peer's weights and is given the peer's inputs: distinct random pixels and ids, on the device before anything is timed
 (--io device); images in batches of 64 and more are also timed from host memory (--io host, two batches in flight).
 
@@ -34,7 +35,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
-COSINE = {"fp32": 0.999999, "tf32": 0.99999, "fp16": 0.9999, "bf16": 0.999}
+COSINE = {"fp32": 0.999999, "tf32": 0.99999, "fp16": 0.9999, "bf16": 0.999, "fp8": 0.985}
 FP16 = ["torch fp16 sdpa", "torch fp16 compile"]
 DEFAULT_CASES = {"B-32": "image 1,image 256", "H-14": "image 1,image 256", "L-14": "text short,text long",
                  "L-14-336": "image 256,both 16,image 1,tf32 64", "tiny": "image 1,image 64,both 16,tf32 64,text short,text long"}
@@ -46,7 +47,8 @@ class Case:
     """What is computed, in which precision, against which peers, timed how."""
 
     def __init__(self, name):
-        kind, _, value = name.partition(" ")
+        eight = name.startswith("fp8 ")
+        kind, _, value = name.removeprefix("fp8 ").partition(" ")
         self.name, self.precision, self.peers = name, "fp16", list(FP16)
         if kind == "text" and value in ("short", "long"):
             self.what, self.batch, self.methods = "text", 256, ["sustained"]
@@ -59,6 +61,8 @@ class Case:
             raise ValueError(f"no such case: {name!r}")
         if kind == "tf32":
             self.precision, self.peers = "tf32", ["torch tf32 sdpa"]
+        if eight:
+            self.precision, self.peers = "fp8", [*self.peers, "torch fp8 compile"]
         if kind == "both":
             self.peers.append("torch fp32 eager")
         self.host = self.what == "image" and self.batch >= 64
@@ -109,7 +113,8 @@ class Tandem:
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {(done.stderr or done.stdout)[-600:]}")
         result = json.loads(done.stdout.strip().splitlines()[-1])
-        self.facts[io] = {k: result.get(k) for k in ("device_name", "isa", "device_memory_bytes", "load_seconds", "runs")}
+        self.facts[io] = {k: result.get(k) for k in ("device_name", "isa", "device_memory_bytes", "load_seconds", "runs",
+                                                        "weight_bytes", "eight_bit_share")}
         self.least = min(self.least, least_cosine(load_file(output), self.want))
         os.remove(output)
         return result["median_ms" if seconds and not two else "mean_ms"]

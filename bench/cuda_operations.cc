@@ -133,6 +133,17 @@ struct Layer {
   std::unique_ptr<PreparedWeight> qkv, out, fc1, fc2;
 };
 
+/// A line of a tuning file (src/backend/cuda/product_choice.cc) for a product of E4M3.
+std::string choice_line(std::int64_t rows, std::int64_t outputs, std::int64_t inputs, ActivationFn fn, bool residual,
+                        DType out, const std::string& kernel) {
+  std::int64_t power = 256;
+  while (power * 2 < rows) power *= 2;
+  const std::int64_t bucket = rows <= 256 ? rows : (rows + power / 16 - 1) / (power / 16) * (power / 16);
+  const int kind = static_cast<int>(DType::f8e4m3) * 64 + static_cast<int>(out) * 8 + (residual ? 4 : 0) + 2 +
+                   static_cast<int>(fn) * 512;
+  return cat("product 1 ", bucket, ' ', outputs, ' ', inputs, ' ', kind, ' ', kernel, '\n');
+}
+
 void measure(Backend& backend, const Tower& t, std::int64_t batch, Precision precision, double seconds,
              const std::vector<Layer>& layers, Report& report) {
   Timer time(backend, seconds);
@@ -146,6 +157,7 @@ void measure(Backend& backend, const Tower& t, std::int64_t batch, Precision pre
                bias_mlp = data.vector(t.mlp);
   const auto m = static_cast<double>(rows), d = static_cast<double>(t.width);
 
+  const bool eight = layers.front().out->has_scales();
   const auto op = [&](const char* name, double flops, double bytes, const std::function<void(int)>& run) {
     report(t, batch, name, flops, bytes, time(run));
   };
@@ -153,8 +165,9 @@ void measure(Backend& backend, const Tower& t, std::int64_t batch, Precision pre
                            const Tensor& b, View out, ActivationFn fn, bool residual) {
     const double n = static_cast<double>(out.columns()), k = static_cast<double>(in.columns());
     op(name, 2 * m * n * k, size * (m * k + n * k) + (residual ? 2 * kept : size) * m * n, [&](int i) {
+      // In eight bits what stands in `in` was written for the first layer's weight.
       backend.linear({in,
-                      (layers[static_cast<std::size_t>(i)].*weight).get(),
+                      (layers[eight ? 0 : static_cast<std::size_t>(i)].*weight).get(),
                       b.view(),
                       fn,
                       residual ? ConstView(out) : ConstView(),
@@ -165,26 +178,53 @@ void measure(Backend& backend, const Tower& t, std::int64_t batch, Precision pre
     backend.layer_norm({x, gamma.view(), gamma.view(), 1e-5F, {h, {}}});
   });
   const auto normed = [&](const char* name, const std::unique_ptr<PreparedWeight> Layer::*weight, const Tensor& b,
-                          View out, ActivationFn fn) {
+                          View out, ActivationFn fn, const std::unique_ptr<PreparedWeight> Layer::*reader) {
     const double n = static_cast<double>(out.columns());
-    op(name, 2 * m * n * d, kept * m * d + size * (n * d + m * n), [&](int i) {
+    const auto run = [&, out, fn, weight, reader](int i) {
+      const Layer& layer = layers[static_cast<std::size_t>(i)];
       NormLinearArgs a;
-      a.x = x, a.gamma = a.beta = gamma.view(), a.weight = (layers[static_cast<std::size_t>(i)].*weight).get();
+      a.x = x, a.gamma = a.beta = gamma.view(), a.weight = (layer.*weight).get();
       a.bias = b.view(), a.fn = fn, a.precision = precision, a.normalized.view = h, a.out.view = out;
+      if (eight && reader != nullptr) a.reader = (layer.*reader).get();
       backend.norm_linear(a);
-    });
+    };
+    op(name, 2 * m * n * d, kept * m * d + size * (n * d + m * n), run);
+    run(0);
   };
-  normed("layer_norm and qkv", &Layer::qkv, bias_qkv, qkv, ActivationFn::none);
+  normed("layer_norm and qkv", &Layer::qkv, bias_qkv, qkv, ActivationFn::none, nullptr);
   AttentionArgs a;
   a.q = qkv.column_range(0, t.width), a.k = qkv.column_range(t.width, t.width);
   a.v = qkv.column_range(2 * t.width, t.width), a.out = h;
   a.queries = a.keys = {batch, t.tokens, rows, nullptr};
   a.heads = t.heads, a.head_dim = t.head_dim, a.precision = precision, a.causal = t.image == 0;
+  if (eight) a.reader = layers.front().out.get();
   const double seen = a.causal ? 2 : 4;  // a causal query sees half of the keys
   op("attention", seen * m * static_cast<double>(t.tokens) * d, size * 4 * m * d, [&](int) { backend.attention(a); });
   product("out", &Layer::out, h, bias, x, ActivationFn::none, true);
-  normed("layer_norm and fc1", &Layer::fc1, bias_mlp, wide, t.fn);
+  normed("layer_norm and fc1", &Layer::fc1, bias_mlp, wide, t.fn, &Layer::fc2);
   product("fc2", &Layer::fc2, wide, bias, x, ActivationFn::none, true);
+  // In eight bits every kernel in turn, to see which is fastest: the rule takes one of them above.
+  for (const std::string kernel : {"wide", "narrow", "library"}) {
+    if (!eight || batch < 16) break;
+    const auto add = ActivationFn::none;
+    for (const auto& [outputs, inputs] : {std::pair(t.width, t.width), {t.width, t.mlp}}) {
+      backend.take_tuned(choice_line(rows, outputs, inputs, add, true, DType::f16, kernel));
+    }
+    backend.take_tuned(choice_line(rows, 3 * t.width, t.width, add, false, DType::f16, kernel));
+    backend.take_tuned(choice_line(rows, t.mlp, t.width, t.fn, false, DType::f8e4m3, kernel));
+    const auto named = [&](const char* name) { return cat(name, ", ", kernel); };
+    product(named("fc2").c_str(), &Layer::fc2, wide, bias, x, ActivationFn::none, true);
+    if (kernel != "library")
+      normed(named("layer_norm and fc1").c_str(), &Layer::fc1, bias_mlp, wide, t.fn, &Layer::fc2);
+    normed(named("layer_norm and qkv").c_str(), &Layer::qkv, bias_qkv, qkv, ActivationFn::none, nullptr);
+    backend.attention(a);
+    product(named("out").c_str(), &Layer::out, h, bias, x, ActivationFn::none, true);
+    NormLinearArgs again;  // what fc2 reads
+    again.x = x, again.gamma = again.beta = gamma.view(), again.weight = layers.front().fc1.get();
+    again.bias = bias_mlp.view(), again.fn = t.fn, again.precision = precision, again.normalized.view = h;
+    again.out.view = wide, again.reader = layers.front().fc2.get();
+    backend.norm_linear(again);
+  }
   AttentionArgs last = a;
   last.q = h.row_range(0, batch), last.out = h.row_range(batch, batch), last.causal = false;
   last.queries = {batch, 1, batch, nullptr};

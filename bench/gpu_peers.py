@@ -37,7 +37,34 @@ MODES = {  # name: (attention, type, tf32, compiled)
     "torch tf32 sdpa": ("sdpa", torch.float32, True, False),
     "torch fp16 sdpa": ("sdpa", torch.float16, False, False),
     "torch fp16 compile": ("sdpa", torch.float16, False, True),
+    "torch fp8 compile": ("sdpa", torch.bfloat16, False, True),  # bfloat16 is what rows with scales are multiplied to
 }
+
+
+class EightBitLinear(torch.nn.Module):
+    """x W^T + b with both in E4M3: a scale for every output and, found as it comes, for every row of x."""
+
+    def __init__(self, linear):
+        super().__init__()
+        scale = linear.weight.float().abs().amax(1, keepdim=True) / 448
+        self.weight = (linear.weight.float() / scale).to(torch.float8_e4m3fn).t()
+        self.scale, self.bias, self.outputs = scale.t().contiguous(), linear.bias, linear.out_features
+
+    def forward(self, x):
+        rows = x.reshape(-1, x.shape[-1])
+        scale = rows.float().abs().amax(1, keepdim=True).clamp(min=1e-12) / 448
+        out = torch._scaled_mm((rows.float() / scale).to(torch.float8_e4m3fn), self.weight, scale, self.scale, bias=self.bias,
+                               out_dtype=torch.bfloat16, use_fast_accum=True)
+        return out.reshape(*x.shape[:-1], self.outputs)
+
+
+def to_eight_bits(model):
+    """The linear layers of both towers' blocks, in place."""
+    for tower in (model.vision_model, model.text_model):
+        for parent in list(tower.encoder.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, torch.nn.Linear):
+                    setattr(parent, name, EightBitLinear(child))
 
 
 def set_tf32(on):
@@ -107,6 +134,8 @@ class Peer:
             self.base = torch.cuda.memory_allocated()
             torch.cuda.reset_peak_memory_stats()
         self.model = CLIPModel.from_pretrained(folder, attn_implementation=attention, dtype=self.dtype).eval().to(device)
+        if mode == "torch fp8 compile":
+            to_eight_bits(self.model)
         self.calls = {"image": self.image, "text": self.text, "both": self.both}
         if compiled:
             torch._dynamo.config.cache_size_limit = 64

@@ -53,6 +53,7 @@ inline double least_cosine(Precision precision) {
     case Precision::fp16: return 0.9999;
     case Precision::bf16: return 0.999;
     case Precision::int8: return 0.99;
+    case Precision::fp8: return 0.985;
     default: return 0.999999;
   }
 }

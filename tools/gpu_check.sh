@@ -93,6 +93,7 @@ if wanted sanitizer; then
     operations='*SharedPrefix/fp16:*SharedPrefix/fp32:*RowsWithGaps/bf16:*RaggedCausalTexts/fp16:*CudaRows.*/fp16:-*TooMuchMemory*:*SeveralThreads*:*CopiesOfAnySize*'
     norms='*CudaNorm.NotANumber*/fp16:*CudaNorm.OutliersAndRows*/fp16:*EveryLengthOfTheImageTowers/fp16'
     products='*OddShapesAndStrides/fp16:*OddShapesAndStrides/tf32:*RowsOfAStackedWeight/*:*PatchEmbedding/fp16:*Projection/fp16'
+    eight='*CudaEight.EveryActivation*:*CudaEight.AttentionForItsReader*:*CudaEight.LayersKeptBack*'
     engine='*RecordedPassesGiveTheSameBits/random_ViT_B_32:*InputsAndVectorsStayOnTheDevice/random_ViT_B_32'
     sanitize towers memcheck cuda_towers_test 60 "$towers"
     sanitize towers racecheck cuda_towers_test 100 "$towers"
@@ -102,6 +103,8 @@ if wanted sanitizer; then
     sanitize norms racecheck cuda_backend_test 100 "$norms"
     sanitize products memcheck cuda_backend_test 60 "$products"
     sanitize products racecheck cuda_backend_test 100 "$products"
+    sanitize eight memcheck cuda_backend_test 60 "$eight"
+    sanitize eight racecheck cuda_backend_test 100 "$eight"
     sanitize engine memcheck cuda_engine_test 90 "$engine"
   else
     fail "compute-sanitizer is not here"

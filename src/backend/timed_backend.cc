@@ -92,7 +92,7 @@ void TimedBackend::linear(const LinearArgs& a) {
   operation(layer_of(a), [&] { inner_->linear(a); });
 }
 void TimedBackend::norm_linear(const NormLinearArgs& a) {
-  if (!a.weight->folds_norm()) return Backend::norm_linear(a);  // each for itself
+  if (!a.weight->folds_norm() && !a.weight->has_scales()) return Backend::norm_linear(a);  // each for itself
   operation(a.fn != ActivationFn::none ? "layer norm, fc1 and activation" : "layer norm and q, k, v",
             [&] { inner_->norm_linear(a); });
 }

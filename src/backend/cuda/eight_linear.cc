@@ -123,7 +123,7 @@ std::optional<ProductChoice> EightLinear::measure(const EightCall& c) {
     });
   }
   // The library's best algorithm is found before its product is timed among the others.
-  if (choices.back().kernel == Kernel::library && by_library(c) != cudaSuccess) choices.pop_back(), ways.pop_back();
+  if (choices.back().kernel == Kernel::library) matmul_.prepare(library_call(c));
   linear_.timer()->begin(product_of(c));
   const auto ranked = linear_.timer()->rank(ways);
   linear_.timer()->end();
@@ -132,7 +132,7 @@ std::optional<ProductChoice> EightLinear::measure(const EightCall& c) {
 
 cudaError_t EightLinear::issue(const ProductChoice& choice, const EightCall& c) {
   switch (choice.kernel) {
-    case Kernel::library: return by_library(c);
+    case Kernel::library: matmul_.run(library_call(c)); return cudaSuccess;
     case Kernel::wide: return eight_wide_product(c, 256, queue_);
     case Kernel::narrow: return eight_wide_product(c, 128, queue_);
     case Kernel::one_wave: break;
@@ -145,7 +145,7 @@ cudaError_t EightLinear::issue(const ProductChoice& choice, const EightCall& c) 
   return one_wave_product(w, choice.plan, queue_);
 }
 
-cudaError_t EightLinear::by_library(const EightCall& c) {
+MatmulCall EightLinear::library_call(const EightCall& c) {
   MatmulCall m = product_of(c);
   if (m.row_scales == nullptr) {
     if (ones_.data() == nullptr) {
@@ -157,8 +157,7 @@ cudaError_t EightLinear::by_library(const EightCall& c) {
     }
     m.row_scales = reinterpret_cast<const float*>(ones_.data());
   }
-  matmul_.run(m);
-  return cudaSuccess;
+  return m;
 }
 
 EightCall EightLinear::call_of(const CudaWeight& w, ConstView bias, View out, Ahead ahead) const {

@@ -57,7 +57,7 @@ class EightLinear {
   ProductChoice choose(const EightCall& c);
   std::optional<ProductChoice> measure(const EightCall& c);
   cudaError_t issue(const ProductChoice& choice, const EightCall& c);
-  cudaError_t by_library(const EightCall& c);
+  MatmulCall library_call(const EightCall& c);
   bool library_fits(const EightCall& c);
   void run(const EightCall& c) { health_.check(issue(choose(c), c), "linear"); }
   /// f16 rows in E4M3, in memory of this object, which stays for passes that were recorded with it.

@@ -178,10 +178,10 @@ __device__ __forceinline__ void finish(const std::uint32_t (&kept)[kCount], cons
   asm volatile("bar.sync %0, 128;" ::"r"(e.group + 1) : "memory");
   if (leads) store_tile(e.out, e.piece, place.column + kPart * 64, place.row + e.group * 64);
 }
-template <class Kept, class Out, int kPart, int kCount>
+template <class Kept, class Out, bool kMayAdd, int kPart, int kCount>
 __device__ __forceinline__ void finish(const Work& c, const std::uint32_t (&kept)[kCount], const Exit& e, Place place,
                                        std::uint32_t phase) {
-  const bool adds = kEight<Out> || !std::is_same_v<Kept, Out> ? false : c.adds;
+  const bool adds = kMayAdd && c.adds;
   if (c.fn == ActivationFn::quick_gelu) {
     if constexpr (kEight<Out>) {
       const float half = 0.5f * c.inverse;
@@ -345,7 +345,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         step(++i);
       }
       if (keeps) {
-        finish<Kept, Out, kPart>(c, kept, way_out, before, residual_phase);
+        finish<Kept, Out, kMayAdd, kPart>(c, kept, way_out, before, residual_phase);
         if (adds) residual_phase ^= 1;
       }
       settle(i);
@@ -393,7 +393,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (keeps) {
     for_parts<0, kParts>([&](auto which) {
       constexpr int kPart = decltype(which)::value;
-      finish<Kept, Out, kPart>(c, kept, way_out, before, residual_phase);
+      finish<Kept, Out, kMayAdd, kPart>(c, kept, way_out, before, residual_phase);
       if (!adds) return;
       residual_phase ^= 1;
       if (kPart + 1 < kParts && thread == 0) bring_residual(way_out, before, kPart + 1);

@@ -82,7 +82,17 @@ TEST_P(CudaEngine, VectorsAreTheProcessors) {
   const auto images = pictures(cpu.info().input_size, kImages);
   const auto texts = sentences(cpu.info(), kTexts, 4);
   const auto want_images = cpu.embed_images(images), want_texts = cpu.embed_texts(texts);
-  for (const Precision precision : {Precision::fp32, Precision::tf32, Precision::fp16, Precision::bf16}) {
+  const auto computes = [](Precision p) {
+    try {
+      engine::make_backend(parse_device("cuda:0"), {})->resolve(p);
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
+  };
+  for (const Precision precision :
+       {Precision::fp32, Precision::tf32, Precision::fp16, Precision::bf16, Precision::fp8}) {
+    if (precision == Precision::fp8 && !computes(precision)) continue;
     Engine gpu(context_, options(GetParam(), "cuda:0", precision));
     EXPECT_EQ(gpu.info().device, "cuda:0");
     EXPECT_EQ(gpu.info().precision, to_string(precision));

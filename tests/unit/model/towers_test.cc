@@ -196,7 +196,7 @@ std::vector<Case> cases() {
   for (const char* folder : {"hf_quickgelu", "hf_gelu_head80", "hf_bf16_sharded", "hf_legacy_bin", "openclip_gelu",
                              "openclip_quickgelu_bin"}) {
 #ifdef TANDEM_TEST_CUDA
-    for (const Precision p : {Precision::fp32, Precision::tf32, Precision::fp16, Precision::bf16}) {
+    for (const Precision p : {Precision::fp32, Precision::tf32, Precision::fp16, Precision::bf16, Precision::fp8}) {
       out.push_back({folder, "cuda", p});
     }
 #else
