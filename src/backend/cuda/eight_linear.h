@@ -53,7 +53,7 @@ class EightLinear {
   /// Of a call without its activation, for choosing.
   static MatmulCall product_of(const EightCall& c);
   bool fits(const ProductChoice& choice, const EightCall& c);
-  ProductChoice by_rule(const EightCall& c) const;
+  ProductChoice by_rule(const EightCall& c);
   ProductChoice choose(const EightCall& c);
   std::optional<ProductChoice> measure(const EightCall& c);
   cudaError_t issue(const ProductChoice& choice, const EightCall& c);
