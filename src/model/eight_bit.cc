@@ -78,18 +78,23 @@ void EightBit::set(const Config& config, const std::string& layer, LayerChoice c
                " is no step: give a positive one, or 0 for a scale "
                "per row"));
   }
-  if (!choice.migration.empty()) {
+  const TowerConfig& tower =
+      layer.starts_with("vision.") ? static_cast<const TowerConfig&>(config.vision) : config.text;
+  for (const std::vector<float>* v : {&choice.migration, &choice.centre}) {
+    if (v->empty()) continue;
+    const char* what = v == &choice.migration ? "factors" : "averages";
     if (!layer.ends_with("qkv") && !layer.ends_with("fc1")) {
-      refuse(cat(layer, " has no norm in front that could take its factors: only qkv and fc1 have"));
+      refuse(cat(layer, " has no norm in front that could take its ", what, ": only qkv and fc1 have"));
     }
-    const TowerConfig& tower =
-        layer.starts_with("vision.") ? static_cast<const TowerConfig&>(config.vision) : config.text;
-    if (choice.migration.size() != static_cast<std::size_t>(tower.width)) {
-      refuse(cat(layer, " has ", tower.width, " inputs, and ", choice.migration.size(), " factors were given"));
+    if (v->size() != static_cast<std::size_t>(tower.width)) {
+      refuse(cat(layer, " has ", tower.width, " inputs, and ", v->size(), ' ', what, " were given"));
     }
-    for (const float f : choice.migration) {
-      if (!std::isfinite(f) || f <= 0) refuse(cat(layer, ": a factor is ", f, ", and must be positive"));
+    for (const float f : *v) {
+      if (!std::isfinite(f)) refuse(cat(layer, ": one of the ", what, " is ", f, ", and must be finite"));
     }
+  }
+  for (const float f : choice.migration) {
+    if (f <= 0) refuse(cat(layer, ": a factor is ", f, ", and must be positive"));
   }
   if (choice == LayerChoice()) {
     choices_.erase(layer);
@@ -110,6 +115,8 @@ std::string EightBit::key() const {
     // Hexadecimal floats are exact.
     out += cat(layer, choice.keep ? " kept" : "", std::hexfloat, ' ', choice.input_scale);
     for (const float f : choice.migration) out += cat(std::hexfloat, ' ', f);
+    if (!choice.centre.empty()) out += " centre";
+    for (const float f : choice.centre) out += cat(std::hexfloat, ' ', f);
     out += '\n';
   }
   return out;

@@ -16,7 +16,11 @@ struct LayerChoice {
   float input_scale = 0;  ///< one step of the layer's static input scale; 0: a scale per row, found as the row comes
   /// SmoothQuant's factors (Xiao et al. 2023, equation 3) [inputs]: they divide what the norm in front gives, and
   /// multiply the weight's columns. Empty: none. Only "qkv" and "fc1" have a norm in front.
-  std::vector<float> migration;
+  std::vector<float> migration{};
+  /// [inputs]: what the norm in front gives on average. It is taken away from the norm's beta, and what the weight
+  /// makes of it is added to the bias, in float32: what is left to be rounded is smaller, and so is what rounded
+  /// weights multiply. Empty: none.
+  std::vector<float> centre{};
   friend bool operator==(const LayerChoice&, const LayerChoice&) = default;
 };
 

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <numeric>
 #include <ranges>
 
 #include "base/parallel_for.h"
@@ -34,6 +35,14 @@ bool is_eight_bit(Precision p) {
   return p == Precision::int8 || p == Precision::fp8;
 }
 
+/// Whether the rows that pooling reads are computed more precisely than a precision asks. In a last block everything
+/// but keys and values is computed of one row an input (transformer.cc), and what is wrong there nothing averages any
+/// more: it costs a vector about as much as a whole block does, for a hundredth of the work. A processor would wait for
+/// the larger weights: there int8 stays.
+bool keeps_pooled(Precision p) {
+  return p == Precision::fp8;
+}
+
 /// The table's "vision.blocks.5.attn.qkv" is "vision.blocks.5.qkv" to those who choose.
 const LayerChoice& choice_of(const EightBit& choices, const std::string& name) {
   const std::size_t last = name.rfind('.'), part = name.rfind('.', last - 1);
@@ -48,6 +57,27 @@ Tensor scaled_columns(ConstView from, const std::vector<float>& factors, bool di
   for (std::int64_t i = 0; i < from.shape.elements(); ++i) {
     const float factor = factors[static_cast<std::size_t>(i) % factors.size()];
     value[i] = divided ? value[i] / factor : value[i] * factor;
+  }
+  return out;
+}
+
+/// A vector less another.
+Tensor less(ConstView from, const std::vector<float>& other) {
+  Tensor out = host_tensor(DType::f32, from.shape);
+  convert(from, out.view());
+  float* value = out.view().as<float>();
+  for (std::size_t i = 0; i < other.size(); ++i) value[i] -= other[i];
+  return out;
+}
+
+/// bias + W centre: a layer's bias where its inputs come without `centre`.
+Tensor with_centre(ConstView weight, ConstView bias, const std::vector<float>& centre) {
+  Tensor out = host_tensor(DType::f32, bias.shape), row = host_tensor(DType::f32, {weight.columns()});
+  convert(bias, out.view());
+  for (std::int64_t n = 0; n < weight.rows(); ++n) {
+    convert({weight.row_range(n, 1).data, weight.dtype, {weight.columns()}}, row.view());
+    const float* w = row.view().as<float>();
+    out.view().as<float>()[n] += static_cast<float>(std::inner_product(centre.begin(), centre.end(), w, 0.0));
   }
   return out;
 }
@@ -78,23 +108,24 @@ class Loader {
   void projection(const std::string& name, std::unique_ptr<backend::PreparedWeight>& out) {
     add(name, [this, &out](ConstView v) { out = counted(backend_.prepare_projection(v)); });
   }
-  void linear(const std::string& name, Linear& out) {
+  /// `pooled`: read by the rows that pooling reads alone.
+  void linear(const std::string& name, Linear& out, bool pooled) {
     const LayerChoice& choice = choice_of(name);
-    add(name + ".weight", [this, &out, &choice](ConstView v) {
-      out.weight = counted(backend_.prepare_linear(v, precision_of(choice), {choice.input_scale}));
+    add(name + ".weight", [this, &out, &choice, pooled](ConstView v) {
+      out.weight = counted(backend_.prepare_linear(v, precision_of(choice, pooled), {choice.input_scale}));
     });
     vector(name + ".bias", out.bias);
   }
   /// A layer that reads what `norm` normalised: both are read together, since a backend may fold the one into the
   /// other.
-  void norm_linear(const std::string& norm, const std::string& name, Norm& norm_out, Linear& out) {
+  void norm_linear(const std::string& norm, const std::string& name, Norm& norm_out, Linear& out, bool pooled) {
     const LayerChoice& choice = choice_of(name);
-    with_norm(
-        norm, name, norm_out, [this, &out, &choice](ConstView w, ConstView bias, ConstView gamma, ConstView beta) {
-          out.weight =
-              counted(backend_.prepare_norm_linear(w, bias, gamma, beta, precision_of(choice), {choice.input_scale}));
-          out.bias = counted(backend_.prepare_vector(bias));
-        });
+    with_norm(norm, name, norm_out,
+              [this, &out, &choice, pooled](ConstView w, ConstView bias, ConstView gamma, ConstView beta) {
+                out.weight = counted(backend_.prepare_norm_linear(w, bias, gamma, beta, precision_of(choice, pooled),
+                                                                  {choice.input_scale}));
+                out.bias = counted(backend_.prepare_vector(bias));
+              });
   }
   /// Queries apart from keys and values.
   void norm_q_and_kv(const std::string& norm, const std::string& name, Norm& norm_out, Linear& q, Linear& kv) {
@@ -102,13 +133,13 @@ class Loader {
     with_norm(norm, name, norm_out,
               [this, &q, &kv, &choice](ConstView w, ConstView bias, ConstView gamma, ConstView beta) {
                 const std::int64_t n = w.rows() / 3;
-                const auto part = [&](std::int64_t first, std::int64_t count, Linear& out) {
+                const auto part = [&](std::int64_t first, std::int64_t count, Linear& out, bool pooled) {
                   const ConstView b(bias.column_range(first, count).data, bias.dtype, {count});
-                  out.weight = counted(backend_.prepare_norm_linear(w.row_range(first, count), b, gamma, beta,
-                                                                    precision_of(choice), {choice.input_scale}));
+                  out.weight = counted(backend_.prepare_norm_linear(
+                      w.row_range(first, count), b, gamma, beta, precision_of(choice, pooled), {choice.input_scale}));
                   out.bias = counted(backend_.prepare_vector(b));
                 };
-                part(0, n, q), part(n, 2 * n, kv);
+                part(0, n, q, true), part(n, 2 * n, kv, false);
               });
   }
   /// `out` must stay where it is until run() has returned.
@@ -117,14 +148,15 @@ class Loader {
     for (int i = 0; i < c.layers; ++i) {
       const std::string at = cat(tower, ".blocks.", i, ".");
       BlockWeights& w = out[static_cast<std::size_t>(i)];
-      if (i + 1 < c.layers) {
-        norm_linear(at + "ln_1", at + "attn.qkv", w.ln_1, w.qkv);
+      const bool last = i + 1 == c.layers;
+      if (!last) {
+        norm_linear(at + "ln_1", at + "attn.qkv", w.ln_1, w.qkv, false);
       } else {
         norm_q_and_kv(at + "ln_1", at + "attn.qkv", w.ln_1, w.q, w.kv);
       }
-      linear(at + "attn.out", w.out);
-      norm_linear(at + "ln_2", at + "mlp.fc1", w.ln_2, w.fc1);
-      linear(at + "mlp.fc2", w.fc2);
+      linear(at + "attn.out", w.out, last);
+      norm_linear(at + "ln_2", at + "mlp.fc1", w.ln_2, w.fc1, last);
+      linear(at + "mlp.fc2", w.fc2, last);
     }
   }
   void patch_embed(std::unique_ptr<backend::PreparedWeight>& out) {
@@ -185,8 +217,8 @@ class Loader {
   const LayerChoice& choice_of(const std::string& name) const {
     return model::choice_of(options_.eight_bit != nullptr ? *options_.eight_bit : none_, name);
   }
-  Precision precision_of(const LayerChoice& choice) const {
-    return choice.keep ? backend_.kept(precision_) : precision_;
+  Precision precision_of(const LayerChoice& choice, bool pooled) const {
+    return choice.keep || (pooled && keeps_pooled(precision_)) ? backend_.kept(precision_) : precision_;
   }
   /// Calls f(weight, bias, gamma, beta) of a linear layer and the norm in front of it, which has taken the factors that
   /// were chosen for the layer.
@@ -198,10 +230,16 @@ class Loader {
     const LayerChoice& choice = choice_of(name);
     add(name + ".weight", [this, vectors, &out, &choice, f](ConstView weight) {
       {
-        const auto bias = part_of(*vectors[0]);
+        auto bias = part_of(*vectors[0]);
         auto gamma = part_of(*vectors[1]), beta = part_of(*vectors[2]);
         WeightReader::Loaded moved;
-        if (is_eight_bit(precision_) && !choice.keep && !choice.migration.empty()) {
+        const bool chosen = is_eight_bit(precision_) && !choice.keep;
+        if (chosen && !choice.centre.empty()) {
+          bias.owned = with_centre(weight, bias.view, choice.centre);
+          beta.owned = less(beta.view, choice.centre);
+          bias.view = bias.owned.view(), beta.view = beta.owned.view();
+        }
+        if (chosen && !choice.migration.empty()) {
           moved.owned = scaled_columns(weight, choice.migration, false);
           weight = moved.owned.view();
           for (auto* v : {&gamma, &beta}) {
@@ -305,15 +343,23 @@ std::size_t expected_weight_bytes(const Config& config, const backend::Backend& 
     const bool vision = spec.name.starts_with("vision."), text = spec.name.starts_with("text.");
     if ((vision && !options.vision) || (text && !options.text) || !(vision || text)) continue;
     if (spec.name == "vision.patch_embed.bias") continue;  // part of the prepared matrix
+    const auto elements = static_cast<std::size_t>(shard_shape(spec, options.tensor_ranks).elements());
     // Matrices that blocks multiply by, patches and tokens have the precision's type; everything else is float32.
     std::size_t size = element;
     if (spec.shape.rank() == 1 || spec.name.ends_with("projection") || spec.name.ends_with("position_embedding")) {
       size = sizeof(float);
     } else if (is_eight_bit(precision) && spec.name.find(".blocks.") != std::string::npos) {
       const std::string layer = spec.name.substr(0, spec.name.size() - std::strlen(".weight"));
-      if (!choice_of(options.eight_bit != nullptr ? *options.eight_bit : none, layer).keep) size = 1;
+      const bool kept = choice_of(options.eight_bit != nullptr ? *options.eight_bit : none, layer).keep;
+      const int layers = vision ? config.vision.layers : config.text.layers;
+      const bool pooled = keeps_pooled(precision) && layer.find(cat(".blocks.", layers - 1, '.')) != std::string::npos;
+      if (!kept && pooled && layer.ends_with("qkv")) {  // queries alone
+        bytes += elements / 3 * element + elements / 3 * 2;
+        continue;
+      }
+      if (!kept && !pooled) size = 1;
     }
-    bytes += static_cast<std::size_t>(shard_shape(spec, options.tensor_ranks).elements()) * size;
+    bytes += elements * size;
   }
   return bytes;
 }

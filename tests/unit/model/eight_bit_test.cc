@@ -82,11 +82,18 @@ TEST(EightBitChoices, WhatNoRangeGivesIsRefused) {
   auto zero = ones;
   zero[3] = 0;
   EXPECT_NE(with("vision.blocks.0.qkv", {false, 0, zero}).find("positive"), std::string::npos);
+  EXPECT_NE(with("text.blocks.0.out", {false, 0, {}, ones}).find("averages"), std::string::npos);
+  EXPECT_NE(with("text.blocks.0.fc1", {false, 0, {}, ones}).find("48 inputs"), std::string::npos);
+  auto endless = ones;
+  endless[5] = std::numeric_limits<float>::infinity();
+  EXPECT_NE(with("vision.blocks.0.fc1", {false, 0, {}, endless}).find("finite"), std::string::npos);
   EXPECT_TRUE(choices.all().empty());
   choices.set(c, "vision.blocks.0.qkv", {false, 0.5F, ones});
   EXPECT_EQ(choices.of("vision.blocks.0.qkv").input_scale, 0.5F);
   const std::string key = choices.key();
   choices.set(c, "vision.blocks.0.qkv", {false, std::nextafter(0.5F, 1.0F), ones});
+  EXPECT_NE(choices.key(), key);
+  choices.set(c, "vision.blocks.0.qkv", {false, 0.5F, {}, ones});
   EXPECT_NE(choices.key(), key);
   choices.set(c, "vision.blocks.0.qkv", {});
   EXPECT_TRUE(choices.all().empty());
@@ -100,7 +107,7 @@ class Recording final : public backend::test::ForwardingBackend {
   Precision kept(Precision) const override { return Precision::fp32; }
   std::unique_ptr<backend::PreparedWeight> prepare_linear(ConstView w, Precision p,
                                                           const backend::WeightUse& use) override {
-    ++(p == Precision::int8 ? quantised : whole);
+    ++(p == Precision::int8 || p == Precision::fp8 ? quantised : whole);
     if (use.input_scale > 0) scales.insert(use.input_scale);
     return ForwardingBackend::prepare_linear(w, Precision::fp32, use);
   }
@@ -123,20 +130,31 @@ TEST(EightBitChoices, TheLoaderFollowsThem) {
   const auto plain = vectors(options);
   EXPECT_EQ(backend.quantised, 4 * 5 + 2);  // the last blocks' queries apart from keys and values
   EXPECT_EQ(backend.whole, 0);
+  // fp8 keeps what the pooled rows alone read: of the last blocks all but keys and values.
+  backend.quantised = 0;
+  options.precision = Precision::fp8;
+  EXPECT_EQ(vectors(options), plain);
+  EXPECT_EQ(backend.quantised, 4 * 3 + 2);
+  EXPECT_EQ(backend.whole, 4 * 2);
+  options.precision = Precision::int8;
 
   EightBit choices(files.config, {"vision.blocks.2.qkv", "text.blocks.0.*"});
   std::vector<float> factors;
   for (int i = 0; i < files.config.text.width; ++i) factors.push_back(0.25F + 0.1F * static_cast<float>(i % 17));
   choices.set(files.config, "text.blocks.1.fc2", {false, 0.25F, {}});
-  choices.set(files.config, "text.blocks.1.qkv", {false, 0.5F, factors});
+  auto centre = factors;
+  for (float& v : centre) v = 1 - v;
+  choices.set(files.config, "text.blocks.1.qkv", {false, 0.5F, factors, centre});
   choices.set(files.config, "text.blocks.1.fc1", {false, 0, factors});
+  choices.set(files.config, "vision.blocks.1.fc1",
+              {false, 0, {}, std::vector<float>(static_cast<std::size_t>(files.config.vision.width), 0.75F)});
   options.eight_bit = &choices;
   backend.quantised = backend.whole = 0;
   const auto moved = vectors(options);
   EXPECT_EQ(backend.whole, 2 + 4);
   EXPECT_EQ(backend.quantised, 4 * 5 + 2 - 6);
   EXPECT_EQ(backend.scales, (std::set<float>{0.25F, 0.5F}));
-  // Factors change nothing but rounding.
+  // Factors and averages change nothing but rounding.
   ASSERT_EQ(moved.size(), plain.size());
   for (std::size_t i = 0; i < plain.size(); ++i) EXPECT_NEAR(moved[i], plain[i], 2e-4F * (1 + std::abs(plain[i])));
   EXPECT_NE(moved, plain);
