@@ -12,7 +12,8 @@ namespace tandem::model {
 
 /// How one linear layer of a block computes in int8 or fp8. The default is eight bits with scales from the data.
 struct LayerChoice {
-  bool keep = false;      ///< computed in Backend::kept()'s precision instead
+  /// Computed in Backend::kept()'s precision instead. fp8 keeps all of a last block but keys and values anyhow.
+  bool keep = false;
   float input_scale = 0;  ///< one step of the layer's static input scale; 0: a scale per row, found as the row comes
   /// SmoothQuant's factors (Xiao et al. 2023, equation 3) [inputs]: they divide what the norm in front gives, and
   /// multiply the weight's columns. Empty: none. Only "qkv" and "fc1" have a norm in front.
