@@ -7,28 +7,12 @@
 
 #include "base/strings.h"
 #include "unit/backend/cuda_support.h"
+#include "unit/backend/e4m3.h"
 
 namespace tandem::backend::test {
 namespace {
 
 using tandem::test::Tolerance;
-
-constexpr float kLargest = 448;
-
-/// The nearest value of E4M3 (steps of 2^-3 of the leading bit, 2^-9 below 2^-6), ties to even; at most 448.
-float nearest_e4m3(float v) {
-  const float a = std::min(std::abs(v), kLargest);
-  const int exponent = a < 0x1p-6F ? -6 : std::ilogb(a);
-  const float step = std::ldexp(1.0F, exponent - 3);
-  return std::copysign(std::nearbyint(a / step) * step, v);
-}
-float from_e4m3(std::uint8_t bits) {
-  const int exponent = bits >> 3 & 15, fraction = bits & 7;
-  if (exponent == 15 && fraction == 7) return std::numeric_limits<float>::quiet_NaN();
-  const float v = exponent == 0 ? std::ldexp(static_cast<float>(fraction), -9)
-                                : std::ldexp(static_cast<float>(8 + fraction), exponent - 10);
-  return (bits & 128) != 0 ? -v : v;
-}
 
 class CudaEight : public CudaTest {
  protected:
@@ -43,7 +27,7 @@ class CudaEight : public CudaTest {
     for (std::int64_t r = 0; r < m.rows(); ++r) {
       float most = 0;
       for (std::int64_t c = 0; c < m.columns(); ++c) most = std::max(most, std::abs(m.at(r, c)));
-      const float scale = most > 0 ? most * (1 / kLargest) : 1, inverse = most > 0 ? kLargest / most : 1;
+      const float scale = most > 0 ? most * (1 / kLargestE4m3) : 1, inverse = most > 0 ? kLargestE4m3 / most : 1;
       for (std::int64_t c = 0; c < m.columns(); ++c) m.at(r, c) = nearest_e4m3(m.at(r, c) * inverse) * scale;
     }
   }
@@ -234,7 +218,7 @@ TEST_P(CudaEight, RowsOfANormAreRoundedToNearest) {
       float scale = 0, most = 0;
       std::memcpy(&scale, stored.data() + rows * width + r * 4, 4);
       for (std::int64_t c = 0; c < width; ++c) most = std::max(most, std::abs(want.at(r, c)));
-      ASSERT_NEAR(scale, most / kLargest, 1e-5F * most) << r;
+      ASSERT_NEAR(scale, most / kLargestE4m3, 1e-5F * most) << r;
       for (std::int64_t c = 0; c < width; ++c) {
         const float got = from_e4m3(stored[static_cast<std::size_t>(r * width + c)]), exact = want.at(r, c) / scale;
         const float half_step = std::ldexp(1.0F, std::max(std::ilogb(std::max(std::abs(exact), 1e-9F)), -6) - 4);
@@ -251,8 +235,8 @@ TEST_P(CudaEight, NormAndProduct) {
       for (const ActivationFn fn : {ActivationFn::none, ActivationFn::quick_gelu, ActivationFn::gelu_erf}) {
         DeviceMatrix x(*cuda, DType::f16, s.rows, s.inputs), w(*cuda, DType::f32, s.outputs, s.inputs);
         DeviceMatrix gamma(*cuda, DType::f32, 1, s.inputs), beta(*cuda, DType::f32, 1, s.inputs);
-        DeviceMatrix bias(*cuda, DType::f32, 1, s.outputs), room(*cuda, DType::f16, s.rows, s.inputs);
-        DeviceMatrix out(*cuda, DType::f16, s.rows, s.outputs);
+        DeviceMatrix bias(*cuda, DType::f32, 1, s.outputs), room(*cuda, DType::f16, s.rows, s.inputs),
+            out(*cuda, DType::f16, s.rows, s.outputs);
         Matrix normed(DType::f32, s.rows, s.inputs);
         x.fill(1, 3), w.fill(2, 1 / std::sqrt(static_cast<float>(s.inputs))), gamma.fill(3, 0.5F), beta.fill(4, 0.5F);
         bias.fill(5);
@@ -298,7 +282,7 @@ TEST_P(CudaEight, ActivationsForTheirReader) {
                        {257, 512, 528, "narrow"},
                        {2300, 400, 2064, "narrow"}}) {
     for (const ActivationFn fn : {ActivationFn::quick_gelu, ActivationFn::gelu_erf}) {
-      for (const float step : {0.0F, 2.0F / kLargest}) {
+      for (const float step : {0.0F, 2.0F / kLargestE4m3}) {
         DeviceMatrix x(*cuda, DType::f16, s.rows, s.width), w1(*cuda, DType::f32, s.mlp, s.width);
         DeviceMatrix w2(*cuda, DType::f32, s.width, s.mlp), gamma(*cuda, DType::f32, 1, s.width);
         DeviceMatrix beta(*cuda, DType::f32, 1, s.width), b1(*cuda, DType::f32, 1, s.mlp),
@@ -338,11 +322,11 @@ TEST_P(CudaEight, ActivationsForTheirReader) {
                         want = wanted_middle.at(r, c);
             read.at(r, c) = step > 0 ? got * step : want;
             if (step <= 0) {
-              ASSERT_LT(std::abs(got), kLargest) << "a bound was exceeded";
+              ASSERT_LT(std::abs(got), kLargestE4m3) << "a bound was exceeded";
               continue;
             }
             // A step of E4M3, and what the product and the activation may be wrong by.
-            const float bounded = std::clamp(want, -kLargest * step, kLargest * step);
+            const float bounded = std::clamp(want, -kLargestE4m3 * step, kLargestE4m3 * step);
             ASSERT_NEAR(read.at(r, c), bounded, std::abs(bounded) * 0x1p-4F + step * 0x1p-9F + 0.02F) << r << ", " << c;
           }
         }
@@ -378,7 +362,7 @@ TEST_P(CudaEight, AttentionForItsReader) {
                        {3, 20, 0, 4, 20, true, false},
                        {6, 50, 0, 2, 64, false, true},
                        {2, 257, 0, 2, 80, false, true}}) {
-    for (const float step : {0.0F, 4.0F / kLargest}) {
+    for (const float step : {0.0F, 4.0F / kLargestE4m3}) {
       const std::int64_t width = s.heads * s.head_dim, rows = s.prefix + s.count * s.length;
       const std::int64_t outs = s.one_query ? s.count : rows;
       DeviceMatrix x(*cuda, DType::f16, rows, width), w(*cuda, DType::f32, 3 * width, width);
@@ -433,10 +417,10 @@ TEST_P(CudaEight, AttentionForItsReader) {
           const float got = from_e4m3(stored[static_cast<std::size_t>(r * width * 2 + c)]);
           read.at(r, c) = step > 0 ? got * step : want.at(r, c);
           if (step <= 0) {
-            ASSERT_LT(std::abs(got), kLargest) << "a bound was exceeded";
+            ASSERT_LT(std::abs(got), kLargestE4m3) << "a bound was exceeded";
             continue;
           }
-          const float bounded = std::clamp(want.at(r, c), -kLargest * step, kLargest * step);
+          const float bounded = std::clamp(want.at(r, c), -kLargestE4m3 * step, kLargestE4m3 * step);
           ASSERT_NEAR(read.at(r, c), bounded, std::abs(bounded) * 0x1p-4F + step * 0x1p-9F + 0.005F) << r << ", " << c;
         }
       }
