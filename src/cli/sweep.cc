@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/percentile.h"
 #include "base/strings.h"
 #include "cli/console.h"
 #include "plot/charts.h"
@@ -76,9 +77,7 @@ const char* name_of(Goal goal) {
 }
 
 double SweepPoint::at(double share) const {
-  if (times.empty()) return 0;
-  const auto rank = static_cast<std::size_t>(std::ceil(share * static_cast<double>(times.size())));
-  return times[std::min(std::max<std::size_t>(rank, 1), times.size()) - 1];
+  return percentile(times, share);
 }
 
 Recommendation recommend(const Sweep& sweep, Goal goal, double most_ms, double least_cosine) {

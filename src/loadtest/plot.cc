@@ -3,6 +3,7 @@
 #include <iomanip>
 #include <sstream>
 
+#include "base/percentile.h"
 #include "base/strings.h"
 #include "loadtest/report.h"
 #include "plot/svg.h"

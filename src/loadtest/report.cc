@@ -7,6 +7,7 @@
 #include <numeric>
 #include <sstream>
 
+#include "base/percentile.h"
 #include "base/strings.h"
 
 namespace tandem::loadtest {
@@ -64,13 +65,6 @@ const char* name_of(Body body) {
 }
 
 }  // namespace
-
-double percentile(const std::vector<float>& sorted, double p) {
-  if (sorted.empty()) return 0;
-  const double rank = std::ceil(p * static_cast<double>(sorted.size()) - 1e-9);
-  const auto index = static_cast<std::size_t>(std::clamp(rank, 1.0, static_cast<double>(sorted.size()))) - 1;
-  return sorted[index];
-}
 
 Json report(const LoadOptions& options, const LoadResult& result) {
   const Tally& tally = result.tally;

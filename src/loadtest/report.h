@@ -9,9 +9,6 @@
 
 namespace tandem::loadtest {
 
-/// The value that a share `p` (0 to 1) of `sorted` does not exceed: the smallest such one. 0 for an empty list.
-double percentile(const std::vector<float>& sorted, double p);
-
 /// Everything that was counted and measured; the fields are described in README.md.
 nlohmann::ordered_json report(const LoadOptions& options, const LoadResult& result);
 

@@ -1,4 +1,4 @@
-// Percentiles, and that a report holds everything that was counted.
+// That a report holds everything that was counted.
 #include "loadtest/report.h"
 
 #include <gtest/gtest.h>
@@ -9,18 +9,6 @@
 
 namespace tandem::loadtest {
 namespace {
-
-TEST(Report, PercentileIsTheSmallestValueThatTheShareDoesNotExceed) {
-  std::vector<float> values;
-  EXPECT_EQ(percentile(values, 0.5), 0);
-  for (int i = 1; i <= 100; ++i) values.push_back(static_cast<float>(i));
-  EXPECT_EQ(percentile(values, 0), 1);
-  EXPECT_EQ(percentile(values, 0.5), 50);
-  EXPECT_EQ(percentile(values, 0.99), 99);
-  EXPECT_EQ(percentile(values, 0.991), 100);
-  EXPECT_EQ(percentile(values, 1), 100);
-  EXPECT_EQ(percentile({7}, 0.01), 7);
-}
 
 LoadResult some_result() {
   LoadResult result;
