@@ -95,9 +95,6 @@ inline V from_int(V bits) {
   return {_mm_cvtepi32_ps(_mm_castps_si128(bits.v))};
 }
 
-// Sixteen bits each, products added in pairs to 32: exact.
-constexpr int kInt8Offset = 0;
-
 /// Whole vectors of rounded values from element i of a row on, of every four in the order 0, 2, 1, 3.
 inline void store_quantised(void* row, std::int64_t i, V a) {
   const __m128i values = _mm_cvtps_epi32(a.v);
@@ -105,30 +102,29 @@ inline void store_quantised(void* row, std::int64_t i, V a) {
   _mm_storel_epi64(reinterpret_cast<__m128i*>(static_cast<char*>(row) + 2 * i), out);
 }
 
-struct StepInt8 {
-  /// Inputs 0 and 2 of four, and 1 and 3.
-  struct Halves {
-    __m128i even, odd;
-  };
-  using Input = Halves;
-  using Weight = Halves;
-  static constexpr int kRows = 4, kBytes = 8;
-  static inline V start(const GemmBlock& g, int n) { return load(reinterpret_cast<const float*>(g.begin_with) + n); }
-  static inline Halves weight(const float* b) {
-    const __m128i four = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b));
-    return {_mm_srai_epi16(_mm_slli_epi16(four, 8), 8), _mm_srai_epi16(four, 8)};
-  }
-  static inline Halves broadcast(const char* a) {
-    int pairs[2];
-    __builtin_memcpy(pairs, a, sizeof pairs);
-    return {_mm_set1_epi32(pairs[0]), _mm_set1_epi32(pairs[1])};
-  }
-  static inline Halves broadcast_half(const char* a) { return broadcast(a); }
-  static inline V multiply_add(const Halves& a, const Halves& b, V sum) {
-    const __m128i pairs = _mm_add_epi32(_mm_madd_epi16(a.even, b.even), _mm_madd_epi16(a.odd, b.odd));
-    return {_mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(sum.v), pairs))};
-  }
-};
+using Bits = __m128i;
+inline Bits load_bits(const float* p) {
+  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+}
+/// The same 32 bits in every lane.
+inline Bits set_bits(int a) {
+  return _mm_set1_epi32(a);
+}
+/// Bytes 0, 2, 4 … with their signs, in sixteen bits each.
+inline Bits even_bytes(Bits a) {
+  return _mm_srai_epi16(_mm_slli_epi16(a, 8), 8);
+}
+inline Bits odd_bytes(Bits a) {
+  return _mm_srai_epi16(a, 8);
+}
+inline Bits multiply_pairs(Bits a, Bits b) {
+  return _mm_madd_epi16(a, b);
+}
+inline V add_bits(V sum, Bits a, Bits b) {
+  return {_mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(sum.v), _mm_add_epi32(a, b)))};
+}
+
+#include "backend/cpu/int8_pairs.inc"
 
 inline V load_bf16_some(const std::uint16_t*, std::int64_t) {
   return set1(0.0F);
