@@ -6,6 +6,7 @@
 #include <cuda_fp8.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "backend/cuda/approximate.cuh"
 #include "tensor/dtype.h"
@@ -143,6 +144,16 @@ __device__ inline float warp_max(float v) {
 #pragma unroll
   for (int d = kLanes / 2; d > 0; d /= 2) v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, d));
   return v;
+}
+
+/// launch(std::integral_constant<int, kUnits>), with the fewest kUnits such that kUnits * 256 >= columns: what a warp
+/// needs that takes a row of at most kMost elements into registers, eight a lane at a time.
+template <int kMost, int kUnits = 1, class Launch>
+cudaError_t with_units(std::int64_t columns, Launch launch) {
+  if constexpr (kUnits * 256 < kMost) {
+    if (columns > kUnits * 256) return with_units<kMost, kUnits + 1>(columns, launch);
+  }
+  return launch(std::integral_constant<int, kUnits>());
 }
 
 /// Statistics of a row that a warp has in registers, `width` elements of which this lane's begin at `first` + 256 u:

@@ -132,14 +132,6 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(const QuantizeRowsCall c
   if (threadIdx.x % 32 == 0) c.scales[row] = scale_of(most);
 }
 
-template <int kUnits = 1>
-cudaError_t launch_norm(const QuantizeRowsCall& c, Queue queue) {
-  if constexpr (kUnits * 256 < kMostFolded) {
-    if (c.columns > kUnits * 256) return launch_norm<kUnits + 1>(c, queue);
-  }
-  return launch_kernel(norm_kernel<kUnits>, blocks_for(c.rows, kWarps), kThreads, queue, c);
-}
-
 }  // namespace
 
 cudaError_t quantize_weight(const QuantizeWeightCall& c, cudaStream_t stream) {
@@ -153,7 +145,9 @@ cudaError_t quantize_weight(const QuantizeWeightCall& c, cudaStream_t stream) {
 cudaError_t quantize_norm(const QuantizeRowsCall& c, Queue queue) {
   if (c.rows == 0) return cudaSuccess;
   if (c.columns % 8 != 0 || c.columns > kMostFolded) return cudaErrorInvalidValue;
-  return launch_norm(c, queue);
+  return with_units<kMostFolded>(c.columns, [&](auto units) {
+    return launch_kernel(norm_kernel<decltype(units)::value>, blocks_for(c.rows, kWarps), kThreads, queue, c);
+  });
 }
 
 cudaError_t quantize_rows(const QuantizeRowsCall& c, Queue queue) {

@@ -58,14 +58,6 @@ __global__ void __launch_bounds__(kThreads) statistics_kernel(const RowStatistic
   if (threadIdx.x % 32 == 0) c.scale[row] = scale, c.shift[row] = -mean * scale;
 }
 
-template <int kUnits = 1>
-cudaError_t launch(const RowStatisticsCall& c, Queue queue) {
-  if constexpr (kUnits * 256 < kMostFolded) {
-    if (c.columns > kUnits * 256) return launch<kUnits + 1>(c, queue);
-  }
-  return launch_kernel(statistics_kernel<kUnits>, blocks_for(c.rows, kWarps), kThreads, queue, c);
-}
-
 }  // namespace
 
 cudaError_t fold_norm(const FoldCall& c, cudaStream_t stream) {
@@ -79,7 +71,9 @@ cudaError_t fold_norm(const FoldCall& c, cudaStream_t stream) {
 cudaError_t row_statistics(const RowStatisticsCall& c, Queue queue) {
   if (c.rows == 0) return cudaSuccess;
   if (c.columns % 8 != 0 || c.columns > kMostFolded) return cudaErrorInvalidValue;
-  return launch(c, queue);
+  return with_units<kMostFolded>(c.columns, [&](auto units) {
+    return launch_kernel(statistics_kernel<decltype(units)::value>, blocks_for(c.rows, kWarps), kThreads, queue, c);
+  });
 }
 
 }  // namespace tandem::backend::cuda
