@@ -2,23 +2,9 @@
 
 #include <algorithm>
 
-#include "base/thread_pool.h"
+#include "cli/load_model.h"
 
 namespace tandem::cli {
-namespace {
-
-model::Model load(backend::Backend& backend, const model::ModelFiles& files, const BenchOptions& options) {
-  ThreadPool pool(usable_cores());
-  model::LoadOptions load;
-  load.precision = options.common.engine.precision;
-  const model::EightBit eight_bit(files.config, options.common.engine.keep);
-  load.eight_bit = &eight_bit;
-  load.vision = options.what != What::text, load.text = options.what != What::image;
-  load.threads = std::min(usable_cores() + 1, 8), load.pool = &pool;
-  return model::load_model(files, backend, load);
-}
-
-}  // namespace
 
 BenchPass::BenchPass(backend::Backend& backend, const model::ModelFiles& files, const BenchOptions& options,
                      const BenchInputs& inputs, std::size_t batch)
@@ -26,7 +12,8 @@ BenchPass::BenchPass(backend::Backend& backend, const model::ModelFiles& files, 
       inputs_(inputs),
       batch_(batch),
       beside_(backend.stream() != nullptr),
-      model_(load(backend, files, options)) {
+      model_(
+          load_model(backend, files, options.common.engine, options.what != What::text, options.what != What::image)) {
   const model::Config& c = model_.config;
   const auto count = static_cast<std::int64_t>(batch);
   std::size_t arena = 0;

@@ -13,6 +13,7 @@
 #include "engine/backends.h"
 #include "hub/demo_names.h"
 #include "hub/hub.h"
+#include "model/eight_bit.h"
 #include "tandem/zero_shot.h"
 #include "verify/agreement.h"
 
@@ -239,7 +240,7 @@ std::string missed(const Options& options, const Json& line) {
 CommonOptions reference_of(const Options& options) {
   CommonOptions common = options.common;
   common.engine.precision = options.against;
-  if (options.against != Precision::int8 && options.against != Precision::fp8) common.engine.keep.clear();
+  if (!model::is_eight_bit(options.against)) common.engine.keep.clear();
   if (!options.against_model.empty()) common.engine.model = options.against_model;
   if (!options.against_device.empty()) {
     common.engine.device = parse_device(options.against_device);
@@ -301,9 +302,10 @@ int run(Options options, Console& console) {
     }
   }
   if (!suspects.empty()) {
-    const Precision p = parse_precision(got->info.precision);
     failures += cat(failures.empty() ? "" : "; ", "layers that cannot be right: ", suspects);
-    if (p == Precision::int8 || p == Precision::fp8) failures += ": calibrate again, or keep them back with --keep";
+    if (model::is_eight_bit(parse_precision(got->info.precision))) {
+      failures += ": calibrate again, or keep them back with --keep";
+    }
   }
   if (!failures.empty()) throw Error(Code::bad_data, failures);
   return console.end_items(inputs.pictures->size() + inputs.names.size());

@@ -6,7 +6,7 @@
 #include <sstream>
 
 #include "base/strings.h"
-#include "base/thread_pool.h"
+#include "cli/load_model.h"
 #include "engine/backends.h"
 #include "engine/preparer.h"
 
@@ -15,8 +15,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// One side's backend and model, without an engine around them.
+/// One side, without an engine around it.
 struct Opened {
+  model::ModelFiles files;
   std::unique_ptr<backend::Backend> backend;
   model::Model model;
 };
@@ -26,27 +27,16 @@ Opened open_side(const CommonOptions& options, const VerifyInputs& inputs, Conso
   context.graphs = false, context.log = console.log_sink();
   Opened side;
   side.backend = engine::make_backend(options.engine.device, context);
-  ThreadPool pool(usable_cores());
-  const model::ModelFiles files = open_model(options);
-  const model::EightBit eight_bit(files.config, options.engine.keep);
-  model::LoadOptions load;
-  load.eight_bit = &eight_bit;
-  load.precision = options.engine.precision;
-  load.vision = inputs.pictures->size() > 0, load.text = !inputs.texts.empty() || !inputs.prompts.empty();
-  load.threads = std::min(usable_cores() + 1, 8), load.pool = &pool;
-  side.model = model::load_model(files, *side.backend, load);
+  side.files = open_model(options);
+  side.model = load_model(*side.backend, side.files, options.engine, inputs.pictures->size() > 0,
+                          !inputs.texts.empty() || !inputs.prompts.empty());
   return side;
 }
 
 /// What the towers read of some inputs; those that cannot be prepared have been named already.
-verify::LayerInputs prepare(const CommonOptions& options, const VerifyInputs& inputs, std::size_t items) {
-  const model::ModelFiles files = open_model(options);
-  const EngineOptions& e = options.engine;
-  engine::PrepareOptions how;
-  how.reference = e.reference == Reference::automatic ? files.reference : e.reference;
-  how.cleaning = e.cleaning == Cleaning::automatic ? files.cleaning : e.cleaning;
-  how.exif = e.exif, how.fast_decode = e.fast_decode, how.max_pixels = e.max_pixels;
-  const engine::Preparer preparer(files, how);
+verify::LayerInputs prepare(const model::ModelFiles& files, const EngineOptions& options, const VerifyInputs& inputs,
+                            std::size_t items) {
+  const engine::Preparer preparer(files, engine::prepare_options(options, files));
   verify::LayerInputs out;
   for (const std::size_t i : samples::evenly(inputs.pictures->size(), items)) {
     try {
@@ -72,7 +62,7 @@ std::vector<verify::LayerError> compare_layers(const CommonOptions& got, const C
                                                const VerifyInputs& inputs, std::size_t items, Console& console) {
   const Opened ours = open_side(got, inputs, console), theirs = open_side(want, inputs, console);
   auto layers = verify::profile_layers({*ours.backend, ours.model}, {*theirs.backend, theirs.model},
-                                       prepare(want, inputs, items));
+                                       prepare(theirs.files, want.engine, inputs, items));
   verify::find_suspects(layers, ours.model.precision, theirs.model.precision);
   return layers;
 }

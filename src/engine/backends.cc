@@ -29,8 +29,8 @@ DeviceId resolve(DeviceId device, const ContextOptions& options) {
   return device;
 }
 
-bool is_divided(DeviceId device, const ContextOptions& options) {
-  return resolve(device, options).kind == DeviceId::Kind::cpu && backend::cpu_passes_divide_threads();
+bool is_divided(DeviceId device) {
+  return device.kind == DeviceId::Kind::cpu && backend::cpu_passes_divide_threads();
 }
 
 std::unique_ptr<backend::Backend> make_backend(DeviceId device, const ContextOptions& options, const Place& place) {

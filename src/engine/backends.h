@@ -24,8 +24,8 @@ std::unique_ptr<backend::Backend> make_backend(DeviceId device, const ContextOpt
 /// `automatic` is the best that this build and machine have; others are themselves.
 DeviceId resolve(DeviceId device, const ContextOptions& options);
 
-/// Whether it is a processor that several replicas can have together (Place::shared).
-bool is_divided(DeviceId device, const ContextOptions& options);
+/// Whether it, as resolve() said, is a processor that several replicas can have together (Place::shared).
+bool is_divided(DeviceId device);
 
 /// Devices that make_backend() would accept here, best first: "cuda:0", "cpu".
 std::vector<std::string> available_devices();

@@ -88,13 +88,16 @@ struct Engine::Impl {
   EngineOptions options;
   Logger logger;
   model::EightBit eight_bit;
-  std::vector<std::shared_ptr<const backend::Choices>> choices;  // one a backend that has any
+  std::vector<std::shared_ptr<const backend::Choices>> choices;         // one a backend that has any
   std::vector<std::shared_ptr<const backend::LinearWork>> linear_work;  // the same
   std::size_t piece = kPiece;
   bool together = false;  ///< replicas divide a processor's threads pass by pass
   std::mutex rehearsing;
-  std::optional<Rehearsed> first_rehearsed;  ///< by the first replica, for those that are `together` with it
-  std::optional<engine::BatchPlan> first_plan;
+  struct Measured {
+    Rehearsed rehearsed;
+    engine::BatchPlan images;
+  };
+  std::optional<Measured> measured;              ///< by the first replica, for those that are `together` with it
   std::unique_ptr<engine::Scheduler> scheduler;  // outlives the threads that take from it
   std::unique_ptr<engine::Workers> workers;
   std::atomic<int> awake = 0;  ///< callers that wait without sleeping
@@ -102,12 +105,10 @@ struct Engine::Impl {
 };
 
 Engine::Impl::Impl(Context& context, const EngineOptions& given)
-    : files(engine::find_model(given.model, given.vocab)), options(given), logger(context.impl().logger) {
-  prepare.reference = given.reference == Reference::automatic ? files.reference : given.reference;
-  prepare.cleaning = given.cleaning == Cleaning::automatic ? files.cleaning : given.cleaning;
-  prepare.exif = given.exif;
-  prepare.fast_decode = given.fast_decode;
-  prepare.max_pixels = given.max_pixels;
+    : files(engine::find_model(given.model, given.vocab)),
+      prepare(engine::prepare_options(given, files)),
+      options(given),
+      logger(context.impl().logger) {
   if (given.max_queue == 0) throw Error(Code::invalid_argument, "max_queue 0 would refuse everything: give at least 1");
   if (given.max_batch < 0)
     throw Error(Code::invalid_argument,
@@ -117,7 +118,7 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
                 cat("replicas ", given.replicas, " is out of range: give 0 (chosen) to ", kMostReplicas));
   }
   if (!given.keep.empty()) {
-    if (given.precision != Precision::int8 && given.precision != Precision::fp8) {
+    if (!model::is_eight_bit(given.precision)) {
       throw Error(Code::invalid_argument, cat("layers are kept back from int8 and fp8 only, and the precision is ",
                                               to_string(given.precision), ": give one of the two, or no layers"));
     }
@@ -167,7 +168,9 @@ Engine::Impl::~Impl() {
 
 void Engine::Impl::make_workers(Context::Impl& context) {
   if (options.replicas == 0) {
-    const bool divided = options.devices.size() == 1 && engine::is_divided(options.devices.front(), context.options);
+    // Once, before the replicas would each look for a GPU and say why there is none.
+    for (DeviceId& device : options.devices) device = engine::resolve(device, context.options);
+    const bool divided = options.devices.size() == 1 && engine::is_divided(options.devices.front());
     options.replicas = divided ? std::min(context.options.threads, kMostTogether) : 1;
     together = options.replicas > 1;
   }
@@ -270,9 +273,9 @@ void Engine::Impl::rehearse(engine::Replica& replica) {
     replica.use(kind.images(), engine::BatchPlan(times, kind.images() ? replica.most_images() : replica.most_texts()));
     return out;
   };
-  if (first_rehearsed) {  // on the same processor
-    if (first_plan) replica.use(true, *first_plan);
-    replica.set_rehearsed(*first_rehearsed);
+  if (measured) {  // on the same processor
+    replica.use(true, measured->images);
+    replica.set_rehearsed(measured->rehearsed);
     return;
   }
   if (options.measure_seconds > 0) {
@@ -287,10 +290,7 @@ void Engine::Impl::rehearse(engine::Replica& replica) {
           engine::Rehearsal::kUsualTokens, static_cast<std::size_t>(replica.model().config.text.context_length)));
     }
   }
-  if (together) {
-    first_rehearsed = done;
-    if (!done.images.empty()) first_plan = replica.batch_plan(true);
-  }
+  if (together) measured = {done, replica.batch_plan(true)};
   replica.set_rehearsed(std::move(done));
 }
 

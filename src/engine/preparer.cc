@@ -19,6 +19,16 @@ image::Reference to_image(Reference r) {
 
 }  // namespace
 
+PrepareOptions prepare_options(const EngineOptions& options, const model::ModelFiles& files) {
+  PrepareOptions prepare;
+  prepare.reference = options.reference == Reference::automatic ? files.reference : options.reference;
+  prepare.cleaning = options.cleaning == Cleaning::automatic ? files.cleaning : options.cleaning;
+  prepare.exif = options.exif;
+  prepare.fast_decode = options.fast_decode;
+  prepare.max_pixels = options.max_pixels;
+  return prepare;
+}
+
 Preparer::Preparer(const model::ModelFiles& files, const PrepareOptions& options)
     : config_(files.config),
       fit_(files.config.preprocess.fit),

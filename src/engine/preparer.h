@@ -21,6 +21,9 @@ struct PrepareOptions {
   std::uint64_t max_pixels = 178'956'970;
 };
 
+/// What `options` ask for, where they leave it open as the model says.
+PrepareOptions prepare_options(const EngineOptions& options, const model::ModelFiles& files);
+
 /// An item's input for a tower: pixels u8 [S, S, 3] (own, the caller's, or on the device), or ids.
 struct Prepared {
   std::vector<std::uint8_t> owned_pixels;

@@ -7,8 +7,14 @@
 #include <vector>
 
 #include "model/config.h"
+#include "tandem/types.h"
 
 namespace tandem::model {
+
+/// Whether it quantises layers, so that some may be kept back from it.
+constexpr bool is_eight_bit(Precision p) noexcept {
+  return p == Precision::int8 || p == Precision::fp8;
+}
 
 /// How one linear layer of a block computes in int8 or fp8. The default is eight bits with scales from the data.
 struct LayerChoice {

@@ -31,10 +31,6 @@ class ResidentBlocks final : public BlockStore {
   std::vector<BlockWeights> blocks_;
 };
 
-bool is_eight_bit(Precision p) {
-  return p == Precision::int8 || p == Precision::fp8;
-}
-
 /// Whether the rows that pooling reads are computed more precisely than a precision asks. In a last block everything
 /// but keys and values is computed of one row an input (transformer.cc), and what is wrong there nothing averages any
 /// more: it costs a vector about as much as a whole block does, for a hundredth of the work. A processor would wait for

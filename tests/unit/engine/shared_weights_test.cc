@@ -323,7 +323,8 @@ TEST(Replicas, OfAProcessorDivideItsThreads) {
   EXPECT_EQ(Engine(one, o).info().replicas, 1);
   Context several({.threads = 3});
   Engine engine(several, o);
-  if (!engine::is_divided(o.device, {})) GTEST_SKIP() << "here is a GPU, or oneDNN has threads of its own";
+  if (!engine::is_divided(engine::resolve(o.device, {})))
+    GTEST_SKIP() << "here is a GPU, or oneDNN has threads of its own";
   EXPECT_EQ(engine.info().replicas, 3);
   std::vector<std::thread> threads;
   for (int t = 0; t < 6; ++t) {

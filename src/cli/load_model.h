@@ -1,0 +1,14 @@
+// A model on a backend, without an Engine around them: for commands that look inside a pass.
+#pragma once
+
+#include "cli/common.h"
+#include "model/model.h"
+
+namespace tandem::cli {
+
+/// Prepares the towers that are wanted, in the precision and with the kept layers that the options name, on all cores.
+/// Throws what model::load_model() throws.
+model::Model load_model(backend::Backend& backend, const model::ModelFiles& files, const EngineOptions& options,
+                        bool vision, bool text);
+
+}  // namespace tandem::cli
