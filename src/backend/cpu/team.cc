@@ -73,19 +73,17 @@ void Team::run_all(std::int64_t tasks, int width, Function function, const void*
     width_.notify_all();
   }
   ++calls_;
-  calls_.notify_all();
+  if (asleep_ > 0) calls_.notify_all();
   while (help(0)) {
   }
   // What is left is in the hands of workers.
-  std::int64_t done = done_.load(std::memory_order_acquire);
-  for (int i = 0; done != tasks; ++i) {
-    if (i < kLooks) {
-      _mm_pause();
-    } else {
-      done_.wait(done, std::memory_order_acquire);
-    }
-    done = done_.load(std::memory_order_acquire);
+  for (int i = 0; i < kLooks; ++i) {
+    if (done_.load(std::memory_order_acquire) == tasks) return;
+    _mm_pause();
   }
+  caller_sleeps_ = true;
+  for (std::int64_t done = done_; done != tasks; done = done_) done_.wait(done);
+  caller_sleeps_ = false;
 }
 
 /// A task that is now this thread's: the next of its own share, or the last of another's; -1: there is none.
@@ -111,7 +109,7 @@ bool Team::help(int thread) {
   // The job stays as it is until this task is done.
   const std::int64_t tasks = tasks_;
   function_(body_, task, thread);
-  if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == tasks && thread != 0) done_.notify_one();
+  if (++done_ == tasks && thread != 0 && caller_sleeps_) done_.notify_one();
   return true;
 }
 
@@ -131,7 +129,9 @@ void Team::work(int thread) {
         _mm_pause();
       }
     }
-    if (calls_ == seen && !stop_) calls_.wait(seen);
+    ++asleep_;
+    if (!stop_) calls_.wait(seen);
+    --asleep_;
   }
 }
 

@@ -83,6 +83,11 @@ class Team {
   alignas(64) std::atomic<std::int64_t> done_{0};
   alignas(64) std::atomic<int> calls_{0};  // changes with every job: what sleeping workers wait for
   std::atomic<int> width_;                 // threads of the latest job, the caller among them: the others sleep
+  // Who sleeps says so before it looks for the last time, and who has news asks after it has told them: one of the two
+  // sees the other. The library's own count is shared with every other atomic that somebody waits for: where another
+  // team sleeps, each operation would call the kernel twice.
+  std::atomic<int> asleep_{0};
+  std::atomic<bool> caller_sleeps_{false};
   std::atomic<bool> stop_{false};
   std::vector<std::thread> workers_;
 };
