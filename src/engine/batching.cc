@@ -26,7 +26,7 @@ std::vector<Item> Scheduler::next_batch(const Taker& taker, const Fitting& fitti
       if (wait && gone.empty()) {
         waiting_[0] += taker.texts ? 1 : 0, waiting_[1] += taker.images ? 1 : 0;
         if (queue == nullptr && !stopped_ && !taker.gone) stay_awake(taker, lock);
-        work_of(taker).wait(lock, [&] { return stopped_ || taker.gone || (queue = claim(taker)) != nullptr; });
+        while (!stopped_ && !taker.gone && (queue = claim(taker)) == nullptr) sleep(taker, lock);
         waiting_[0] -= taker.texts ? 1 : 0, waiting_[1] -= taker.images ? 1 : 0;
       }
       if (stopped_ || taker.gone) {
@@ -39,7 +39,7 @@ std::vector<Item> Scheduler::next_batch(const Taker& taker, const Fitting& fitti
         over = !wait;
         if (batch.empty() && gone.empty() && hold > Clock::now()) {
           const std::uint64_t seen = changes_;
-          work_of(taker).wait_until(lock, hold, [&] { return stopped_ || taker.gone || changes_ != seen; });
+          while (!stopped_ && !taker.gone && changes_ == seen && Clock::now() < hold) sleep(taker, lock, hold);
         }
       }
       if (!gone.empty() || !batch.empty()) start_pumps();

@@ -96,9 +96,9 @@ std::optional<ItemError> Scheduler::queue(std::span<Item> items) noexcept {
       why = to_item_error(error);
     }
     start_pumps();
-  }
-  for (const bool image : {true, false}) {
-    if (any[kind(image)]) notify(image);
+    for (const bool image : {true, false}) {
+      if (any[kind(image)]) notify(image);
+    }
   }
   return why;
 }
@@ -125,9 +125,32 @@ void Scheduler::stay_awake(const Taker& taker, std::unique_lock<std::mutex>& loc
   lock.lock();
 }
 
-void Scheduler::notify(bool image) {
-  work_[image ? 1 : 2].notify_one();
-  work_[3].notify_one();
+void Scheduler::sleep(const Taker& taker, std::unique_lock<std::mutex>& lock, Clock::time_point until) {
+  Sleeper self{.taker = taker, .before = asleep_};
+  asleep_ = &self;
+  const auto told = [&] { return self.told; };
+  if (until == Clock::time_point::max()) return self.wake.wait(lock, told);
+  if (self.wake.wait_until(lock, until, told)) return;
+  Sleeper** at = &asleep_;
+  while (*at != &self) at = &(*at)->before;
+  *at = self.before;
+}
+
+void Scheduler::wake(Sleeper*& found) noexcept {
+  Sleeper& sleeper = *found;
+  found = sleeper.before;
+  sleeper.told = true;
+  sleeper.wake.notify_one();  // it goes when the lock is given away
+}
+
+void Scheduler::notify(bool image) noexcept {
+  for (Sleeper** at = &asleep_; *at != nullptr; at = &(*at)->before) {
+    if ((*at)->taker.takes(image)) return wake(*at);
+  }
+}
+
+void Scheduler::notify_all() noexcept {
+  while (asleep_ != nullptr) wake(asleep_);
 }
 
 void Scheduler::dismiss(Taker& taker) {
@@ -135,8 +158,8 @@ void Scheduler::dismiss(Taker& taker) {
     const std::lock_guard lock(mutex_);
     taker.gone = true;
     ++changes_;
+    notify_all();
   }
-  work_of(taker).notify_all();
 }
 
 void Scheduler::start_pumps() noexcept {
@@ -361,7 +384,7 @@ void Scheduler::stop(const ItemError& error) noexcept {
     if (!stopped_) stop_error_ = copy_of(error);
     stopped_ = true;
     ++changes_;
-    for (auto& work : work_) work.notify_all();
+    notify_all();
     room_.notify_all();
     quiet_.wait(lock, [this] { return pumps_ == 0; });
     raw.swap(raw_), ready.swap(ready_);

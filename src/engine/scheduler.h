@@ -161,11 +161,21 @@ class Scheduler {
   void answered(std::size_t items) noexcept;
   /// Returns when something came, or after taker.awake; gives the lock away meanwhile.
   void stay_awake(const Taker& taker, std::unique_lock<std::mutex>& lock);
-  /// Wakes one thread that waits for work of this kind.
-  void notify(bool image);
-  std::condition_variable& work_of(const Taker& taker) {
-    return work_[(taker.images ? 1U : 0U) + (taker.texts ? 2U : 0U)];
-  }
+  /// A thread that sleeps in next_batch().
+  struct Sleeper {
+    const Taker& taker;
+    Sleeper* before;  // who fell asleep before it
+    std::condition_variable wake = {};
+    bool told = false;  // to wake up: it is not among those asleep any more
+  };
+  /// Until told to wake up, or until then.
+  void sleep(const Taker& taker, std::unique_lock<std::mutex>& lock,
+             Clock::time_point until = Clock::time_point::max());
+  /// Wakes a thread that waits for work of this kind, with the lock held: whoever fell asleep last, whose caches are
+  /// warm.
+  void notify(bool image) noexcept;
+  void notify_all() noexcept;
+  static void wake(Sleeper*& found) noexcept;
 
   const Preparer& preparer_;
   ThreadPool& pool_;
@@ -174,7 +184,7 @@ class Scheduler {
   Observer* const observer_;
   mutable std::mutex mutex_;
   std::condition_variable room_, quiet_;
-  std::array<std::condition_variable, 4> work_;  // by the kinds that a thread takes: images 1, texts 2
+  Sleeper* asleep_ = nullptr;  // who fell asleep last
   ByLevel<RawQueue> raw_;
   ByLevel<ReadyQueue> ready_;
   ByLevel<std::uint64_t> rounds_{};  // the latest round that was taken from
