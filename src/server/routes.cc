@@ -1,5 +1,7 @@
 #include "server/routes.h"
 
+#include <algorithm>
+
 #include "base/strings.h"
 #include "server/models.h"
 
@@ -114,6 +116,15 @@ void run(const Route& route, Service& service, const CallPtr& call, const Reply&
   }
 }
 
+/// Whether the body is parsed sooner than another thread would wake up for it.
+bool is_quick(const Call& call) noexcept {
+  if (call.body.size() <= kInlineBytes) return true;
+  if (call.body.size() > kInlinePicture) return false;
+  if (call.content_type.starts_with("image/")) return true;
+  const auto parts = std::count_if(call.body.begin(), call.body.end(), [](char c) { return c == '"' || c == ','; });
+  return parts <= kInlineParts;
+}
+
 }  // namespace
 
 std::span<const Route> routes() noexcept {
@@ -151,8 +162,7 @@ void dispatch(Service& service, const CallPtr& call, const Reply& reply) noexcep
     if (std::optional<Answer> refusal = refuse_early(service, *call)) return reply(std::move(*refusal));
     std::optional<Answer> none;
     const Route& route = *find(*call, none);
-    const std::size_t most = call->content_type.starts_with("image/") ? kInlinePicture : kInlineBytes;
-    if (!route.on_pool && call->body.size() <= most) return run(route, service, call, reply);
+    if (!route.on_pool && is_quick(*call)) return run(route, service, call, reply);
     service.pool().submit([&route, &service, call, reply] {
       if (!call->cancel->load()) return run(route, service, call, reply);
       const bool gone = state_of(service) != State::draining;  // else the server stops, and withdrew what waits

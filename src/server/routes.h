@@ -43,9 +43,10 @@ void dispatch(Service& service, const CallPtr& call, const Reply& reply) noexcep
 /// What can be said before the body is read: an answer when the request will be refused whatever it holds.
 std::optional<Answer> refuse_early(const Service& service, const Call& call);
 
-/// Bodies that are parsed on the thread that read them: up to this, and a picture that is the whole body, of which
-/// nothing is parsed, up to that.
+/// Bodies that are parsed on the thread that read them: up to this many bytes; up to that many where the body is a
+/// picture, of which nothing is parsed, or JSON with few quotes and commas, which is a picture in base64.
 inline constexpr std::size_t kInlineBytes = 32 << 10, kInlinePicture = 256 << 10;
+inline constexpr std::ptrdiff_t kInlineParts = 64;
 
 /// What parse() makes of a call's body, which is freed. While both are there, and the parser's own memory, they are
 /// counted; afterwards what was made of the body stands for it.

@@ -203,7 +203,7 @@ void Service::hand_over(Request request, OnDone on_done, bool quick, Post post) 
   } catch (...) {
     const std::lock_guard lock(mutex_);
     under_way_.erase(at);
-    changed_.notify_all();
+    ended_.notify_all();
     throw;
   }
 }
@@ -220,7 +220,7 @@ void Service::note(const std::variant<Response, ItemError>& result, std::list<Un
   } else if (!std::holds_alternative<ItemError>(result)) {
     failures_in_a_row_ = 0;  // a refusal (overloaded, cancelled, …) says nothing about the engine's health
   }
-  changed_.notify_all();
+  ended_.notify_all();
 }
 
 CacheStats Service::cache_stats() const {
@@ -338,7 +338,7 @@ void Service::end_engine() {
   {
     std::unique_lock lock(mutex_);
     // The engine answers withdrawn work at once and finishes the batch it computes; ending it answers the rest.
-    changed_.wait_for(lock, std::chrono::seconds(5), [this] { return under_way_.empty(); });
+    ended_.wait_for(lock, std::chrono::seconds(5), [this] { return under_way_.empty(); });
     encoder = std::move(encoder_);
   }
 }

@@ -179,7 +179,8 @@ class Service {
 
   std::mutex counting_;
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable changed_;  // the state
+  std::condition_variable ended_;    // a request, which the watcher need not wake up for
   State state_ = State::loading;
   bool loaded_ = false;
   std::string load_error_;
