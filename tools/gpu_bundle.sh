@@ -23,6 +23,13 @@ cp -r "$build/lib/tuning" "$bundle/lib/"
 kilobytes=$(du -sk --apparent-size "$bundle" | cut -f1)
 printf '%-28s %8s KiB\n' $(cd "$bundle" && find . -type f -printf '%P %k\n' | sort) "total" "$kilobytes"
 if [ "$kilobytes" -gt $((limit_mb * 1024)) ]; then
-  echo "gpu-bundle: $bundle has $kilobytes KiB, more than $limit_mb MiB: something large has slipped in" >&2
+  {
+    echo "gpu-bundle: $bundle has $kilobytes KiB, more than $limit_mb MiB: something large has slipped in"
+    echo "the largest files, and the largest sections of the first of them:"
+    largest=$(cd "$bundle" && find . -type f -printf '%s %P\n' | sort -rn | head -5)
+    printf '%10d  %s\n' $largest
+    read -r _ first <<<"$largest"
+    size -A "$bundle/$first" | awk '$2 ~ /^[0-9]+$/ && $1 != "Total" {printf "%10d  %s\n", $2, $1}' | sort -rn | head -5
+  } >&2
   exit 1
 fi
