@@ -213,7 +213,7 @@ struct EngineInfo {
   int embed_dim = 0, vision_width = 0, text_width = 0, input_size = 0, context_length = 0, vocab_size = 0;
   std::size_t parameters = 0;
   std::size_t weight_bytes = 0;   ///< shared by all replicas, and by other Engines on the same weights
-  std::size_t arena_bytes = 0;    ///< of all replicas
+  std::size_t arena_bytes = 0;    ///< of all replicas: activations, eight-bit rows, pixels that wait
   std::size_t planned_bytes = 0;  ///< what the planner expected: weights, arenas, workspaces of the device's libraries
   std::size_t device_bytes = 0;   ///< at most so far on a GPU, for everything; 0 on a processor
   int max_batch = 0, replicas = 1;

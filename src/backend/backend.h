@@ -296,6 +296,9 @@ class Backend {
   /// Bytes that patch_embed needs for a batch.
   virtual std::size_t patch_embed_scratch(std::int64_t batch, int image, int patch, std::int64_t width,
                                           Precision precision) const = 0;
+  /// Bytes of its own that linear() and norm_linear() take for so many rows of so many inputs, beside what they are
+  /// given. The first call takes them, and they stay for all that need no more.
+  virtual std::size_t linear_scratch(std::int64_t /*rows*/, std::int64_t /*inputs*/, Precision) const { return 0; }
   /// Issues the operations of `pass`, which uploads, downloads and allocates nothing and waits for nothing. A backend
   /// that can records those of a key that comes again and from then on issues them all at once.
   virtual void replay(const PassKey&, const std::function<void()>& pass) { pass(); }

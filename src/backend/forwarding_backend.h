@@ -55,6 +55,9 @@ class ForwardingBackend : public Backend {
                                   Precision precision) const override {
     return to_.patch_embed_scratch(batch, image, patch, width, precision);
   }
+  std::size_t linear_scratch(std::int64_t rows, std::int64_t inputs, Precision precision) const override {
+    return to_.linear_scratch(rows, inputs, precision);
+  }
   void replay(const PassKey& key, const std::function<void()>& pass) override { to_.replay(key, pass); }
   void start_tuning() override { to_.start_tuning(); }
   std::string tuned() const override { return to_.tuned(); }

@@ -186,12 +186,14 @@ class Sweeper {
     std::size_t arena = 0;
     if (options_.what != What::text) {
       arena = model::plan_images(backend, precision, c.vision, c.embed_dim, batch);
+      arena += model::backend_bytes(backend, precision, c.vision, batch * c.vision.tokens());
       arena += static_cast<std::size_t>(batch) * static_cast<std::size_t>(c.vision.image_size) *
                static_cast<std::size_t>(c.vision.image_size) * 3;
     }
     if (options_.what != What::image) {
       const std::int64_t rows = std::int64_t{batch} * std::min(options_.text_length, c.text.context_length);
-      const std::size_t texts = model::plan_texts(backend, precision, c.text, c.embed_dim, batch, rows);
+      const std::size_t texts = model::plan_texts(backend, precision, c.text, c.embed_dim, batch, rows) +
+                                model::backend_bytes(backend, precision, c.text, rows);
       // A device beside the host computes both towers at a time.
       arena = backend.stream() != nullptr ? arena + texts : std::max(arena, texts);
     }

@@ -72,6 +72,16 @@ std::size_t Lane::arena_bytes(PassSize size) const {
   return bytes;
 }
 
+std::size_t Lane::backend_bytes(PassSize size) const {
+  const model::Model& m = *model_;
+  const auto& c = m.config;
+  const auto of = [&](const model::TowerConfig& tower, std::int64_t rows) {
+    return model::backend_bytes(*backend_, m.precision, tower, rows);
+  };
+  return std::max(m.vision ? of(c.vision, size.images * c.vision.tokens()) : 0,
+                  m.text ? of(c.text, size.texts * c.text.context_length) : 0);
+}
+
 std::size_t Lane::slot_bytes(std::int64_t images) const {
   // A processor reads a single picture where it is.
   if (!model_->vision || (slots_.size() == 1 && images == 1)) return 0;

@@ -23,8 +23,9 @@ class Lane {
   Lane(std::unique_ptr<backend::Backend> backend, std::shared_ptr<const model::Model> model, ThreadPool* helpers);
   ~Lane();
 
-  /// Bytes of device memory that passes of this size take: the activations, and the pixels that wait for them.
-  std::size_t bytes(PassSize size) const { return arena_bytes(size) + slot_bytes(size.images); }
+  /// Bytes of device memory that passes of this size take: the activations, what the backend adds to them, and the
+  /// pixels that wait for them.
+  std::size_t bytes(PassSize size) const { return arena_bytes(size) + backend_bytes(size) + slot_bytes(size.images); }
   std::size_t arena_bytes(PassSize size) const;
   /// Takes them. Throws out_of_memory.
   void allocate(PassSize size);
@@ -65,6 +66,7 @@ class Lane {
     double copying = 0;  ///< seconds
   };
 
+  std::size_t backend_bytes(PassSize size) const;
   /// Pixels of all slots.
   std::size_t slot_bytes(std::int64_t images) const;
   std::size_t picture_bytes() const;

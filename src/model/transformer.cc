@@ -132,24 +132,34 @@ void last_block(Execution& ex, const TowerConfig& c, const BlockWeights& w, cons
   mlp(ex, c, w, s.selected, s.h.row_range(0, count), s.wide);
 }
 
+/// Elements of the room for q, k and v and for the MLP's middle.
+std::int64_t wide_elements(const TowerConfig& c, std::int64_t rows) {
+  // q, k and v of every row, or of the last block k, v and B <= M chosen rows: 3 M D elements. The MLP's middle of many
+  // rows is made in pieces that fit; as many rows as kMlpRows have room for all of it. More rows never need less, so
+  // that a plan for the largest batch is one for every batch.
+  return std::max(std::min(rows, kMlpRows) * std::max<std::int64_t>(4 * c.width, c.mlp), 3 * rows * c.width);
+}
+
 }  // namespace
 
 TowerState take_state(Arena& arena, const TowerConfig& c, const backend::ComputeTypes& types, std::int64_t rows,
                       std::int64_t count, int embed_dim, std::size_t least_wide) {
   TowerState s;
-  // q, k and v of every row, or of the last block k, v and B <= M chosen rows: 3 M D elements. The MLP's middle of many
-  // rows is made in pieces that fit; as many rows as kMlpRows have room for all of it. More rows never need less, so
-  // that a plan for the largest batch is one for every batch.
   const auto one = static_cast<std::int64_t>(size_of(types.activation));
-  const std::int64_t middle = std::min(rows, kMlpRows) * std::max<std::int64_t>(4 * c.width, c.mlp);
   const std::int64_t least = (static_cast<std::int64_t>(least_wide) + one - 1) / one;
   s.x = arena.take(types.residual, {rows, c.width});
   s.h = arena.take(types.activation, {rows, c.width});
-  s.wide = arena.take(types.activation, {std::max({middle, 3 * rows * c.width, least})});
+  s.wide = arena.take(types.activation, {std::max(wide_elements(c, rows), least)});
   s.selected = arena.take(types.residual, {count, c.width});
   s.pooled = arena.take(DType::f32, {count, c.width});
   s.projected = arena.take(DType::f32, {count, embed_dim});
   return s;
+}
+
+std::size_t backend_bytes(const backend::Backend& backend, Precision precision, const TowerConfig& c,
+                          std::int64_t rows) {
+  const std::int64_t middle = std::min(rows, wide_elements(c, rows) / c.mlp);
+  return std::max(backend.linear_scratch(rows, c.width, precision), backend.linear_scratch(middle, c.mlp, precision));
 }
 
 void run_blocks(Execution& ex, const TowerConfig& config, const BlockStore& blocks, const Layout& layout, bool causal,

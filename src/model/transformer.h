@@ -95,6 +95,11 @@ struct TowerState {
 TowerState take_state(Arena& arena, const TowerConfig& config, const backend::ComputeTypes& types, std::int64_t rows,
                       std::int64_t count, int embed_dim, std::size_t least_wide = 0);
 
+/// Bytes that the backend takes for itself while it computes at most so many rows, beside the arena: more rows never
+/// take less.
+std::size_t backend_bytes(const backend::Backend& backend, Precision precision, const TowerConfig& config,
+                          std::int64_t rows);
+
 /// Called after every block with its output, for comparing with a reference: x [M, D], or [count, D] after the last.
 using Observer = std::function<void(int block, ConstView x)>;
 

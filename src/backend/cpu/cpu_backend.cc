@@ -158,6 +158,10 @@ class CpuBackend final : public Backend {
            size_of(types(p).activation);
   }
 
+  std::size_t linear_scratch(std::int64_t rows, std::int64_t inputs, Precision p) const override {
+    return p == Precision::int8 ? QuantisedRows::bytes_for(kernels_, rows, inputs) : 0;
+  }
+
   void patch_embed(const PatchEmbedArgs& a) override {
     check(a);
     require_type("patch_embed", "out", a.out.dtype, a.out.dtype == DType::f32);

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "backend/cpu/quantised.h"
 #include "unit/backend/cpu_support.h"
 
 namespace tandem::backend::test {
@@ -204,6 +205,28 @@ TEST_P(CpuInt8, ARowDoesNotDependOnItsBatchOrTheThreads) {
                 0)
           << count;
     }
+  }
+}
+
+TEST_P(CpuInt8, SaysWhatMemoryItsRowsTake) {
+  const cpu::Kernels& kernels = cpu::avx2_kernels();  // whatever runs: only sizes are asked for
+  cpu::Workspace workspace(1);
+  cpu::Team team(1, cpu::Team::Kind::own, {}, nullptr);
+  cpu::QuantisedRows rows;
+  EXPECT_EQ(rows.bytes(), 0U);
+  std::size_t most = 0;
+  for (const Shape s : {Shape{3, 100, 0}, {200, 64, 0}, {70, 300, 0}, {9, 65, 0}}) {
+    Matrix x(DType::f32, s.rows, s.inputs);
+    x.fill(1);
+    rows.take(kernels, workspace, team, x.view(), {}, 0);
+    most = std::max(most, cpu::QuantisedRows::bytes_for(kernels, s.rows, s.inputs));
+    EXPECT_GE(rows.bytes(), cpu::QuantisedRows::bytes_for(kernels, s.rows, s.inputs));
+    EXPECT_LE(rows.bytes(), most + 200 * sizeof(float));  // the steps of the most rows, the values of the most bytes
+    EXPECT_EQ(cpu->linear_scratch(s.rows, s.inputs, Precision::fp32), 0U);
+    // A byte or two a value, in whole vectors, and a step a row.
+    const auto said = static_cast<std::int64_t>(cpu->linear_scratch(s.rows, s.inputs, Precision::int8));
+    EXPECT_GE(said, s.rows * (s.inputs + 4));
+    EXPECT_LE(said, s.rows * (2 * (s.inputs + 63) + 4));
   }
 }
 

@@ -132,6 +132,23 @@ TEST(SharedWeights, TwoEnginesCountThemOnceAndGiveTheSameVectors) {
   EXPECT_EQ(context.memory_used(), 0u);
 }
 
+TEST(SharedWeights, QuantisedRowsAreCountedWithTheActivations) {
+  Context context({.threads = 2});
+  EngineOptions o = options();
+  o.max_batch = 6;
+  const auto backend = engine::make_backend(o.device, {});
+  const auto arena = [&](Precision precision) {
+    o.precision = precision;
+    const Engine engine(context, o);
+    EXPECT_EQ(context.memory_used(), engine.info().weight_bytes + engine.info().arena_bytes);
+    return engine.info().arena_bytes;
+  };
+  // 6 pictures of 17 rows or texts of 20, where the MLPs are widest.
+  const std::size_t rows = std::max(backend->linear_scratch(6 * 17, 64, Precision::int8),
+                                    backend->linear_scratch(6 * 20, 48, Precision::int8));
+  EXPECT_EQ(arena(Precision::int8), arena(backend->kept(Precision::int8)) + rows);
+}
+
 TEST(SharedWeights, OnlyEqualOnesAreShared) {
   Context context({.threads = 1});
   Engine whole(context, options());

@@ -2,6 +2,7 @@
 // plan for a batch is one for every smaller batch.
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <set>
 #include <thread>
 
@@ -133,6 +134,45 @@ TEST(Activations, ManyImagesInPiecesGiveTheVectorsOfFew) {
     parts.insert(parts.end(), vectors.begin(), vectors.end());
   }
   EXPECT_EQ(whole, parts);
+}
+
+/// Takes memory of its own for products: what a plan must know of.
+class Hungry final : public ForwardingBackend {
+ public:
+  using ForwardingBackend::ForwardingBackend;
+  std::size_t linear_scratch(std::int64_t rows, std::int64_t inputs, Precision) const override {
+    return static_cast<std::size_t>(rows * inputs);
+  }
+};
+
+TEST(Activations, WhatTheBackendTakesForItselfIsPlanned) {
+  for (const bool wide : {false, true}) {
+    Hungry backend(backend::make_reference_backend());
+    const Model model = load_model(test::small_files(wide ? wide_config() : test::small_config()), backend, {});
+    const VisionConfig& c = model.config.vision;
+    parallel::Alone alone;
+    std::size_t taken = 0;
+    backend.on_linear = [&](const backend::LinearArgs& a) {
+      taken = std::max(taken, backend.linear_scratch(a.x.view.rows(), a.weight->inputs(), Precision::fp32));
+    };
+    std::size_t before = 0;
+    for (const std::int64_t n : {1, 3, 50, 6553, 6554, 9000}) {
+      const Tensor pixels = host_tensor(DType::u8, {n, 16, 16, 3});
+      std::memset(pixels.view().data, 7, pixels.bytes());
+      Arena arena(backend.allocate(plan_images(backend, model.precision, c, model.config.embed_dim, n)));
+      Execution ex{backend, arena, alone, model.precision};
+      taken = 0;
+      encode_images(ex, c, *model.vision, model.config.embed_dim, pixels.view(), {});
+      const std::size_t planned = backend_bytes(backend, model.precision, c, n * c.tokens());
+      // In pieces of rows it is what the largest piece could have been.
+      EXPECT_LE(taken, planned) << n;
+      if (n * c.tokens() <= 32768) {
+        EXPECT_EQ(taken, planned) << n;
+      }
+      EXPECT_GE(planned, before) << n;
+      before = planned;
+    }
+  }
 }
 
 TEST(Activations, APlanServesEverySmallerBatch) {

@@ -40,6 +40,9 @@ class ForwardingBackend : public Backend {
                                   Precision p) const override {
     return to_->patch_embed_scratch(batch, image, patch, width, p);
   }
+  std::size_t linear_scratch(std::int64_t rows, std::int64_t inputs, Precision p) const override {
+    return to_->linear_scratch(rows, inputs, p);
+  }
   void patch_embed(const PatchEmbedArgs& a) override { to_->patch_embed(a); }
   void layer_norm(const LayerNormArgs& a) override { to_->layer_norm(a); }
   void linear(const LinearArgs& a) override {
