@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/strings.h"
+#include "tensor/e4m3.h"
 
 namespace tandem::backend {
 namespace {
@@ -17,10 +18,11 @@ class PlainWeight final : public PreparedWeight {
       : PreparedWeight(outputs, inputs, static_cast<std::size_t>(outputs * inputs) * sizeof(float)),
         values(static_cast<std::size_t>(outputs * inputs)),
         bias(static_cast<std::size_t>(outputs), 0.0) {}
-  std::vector<float> values;  ///< in int8: whole numbers within [-127, 127]
+  std::vector<float> values;  ///< in int8: whole numbers within [-127, 127]; in fp8: E4M3's
   std::vector<double> bias;
-  std::vector<float> scales;  ///< in int8: of every output; else none
-  float input_scale = 0;      ///< in int8: one step of all inputs; 0: each row has its own
+  std::vector<float> scales;  ///< in int8 and fp8: of every output; else none
+  float input_scale = 0;      ///< in int8 and fp8: one step of all inputs; 0: each row has its own
+  bool fp8 = false;
   const float* row(std::int64_t n) const { return values.data() + n * inputs(); }
 };
 
@@ -45,11 +47,12 @@ double dot(const float* a, const float* b, std::int64_t n) {
 }
 
 /// The magnitude that a row's largest becomes in int8, and what counts as a row of zeros.
-constexpr float kLargest = 127, kSmallestTop = 1e-30F;
+constexpr float kLargestInt8 = 127, kSmallestTop = 1e-30F;
 
-/// values[i] / step to the nearest whole number, even ones first, within [-127, 127]. step 0: the largest magnitude
-/// becomes 127. Returns the step: not a number where a value is not finite.
-float quantise(float* values, std::int64_t n, float step = 0) {
+/// values[i] / step to the nearest whole number, even ones first, within [-127, 127], or to the nearest E4M3 number.
+/// step 0: the largest magnitude becomes 127, or 448. Returns the step: not a number where a value is not finite.
+float quantise(float* values, std::int64_t n, bool fp8, float step = 0) {
+  const float largest = fp8 ? kLargestE4m3 : kLargestInt8;
   float top = 0;
   bool finite = true;
   for (std::int64_t i = 0; i < n; ++i) {
@@ -57,10 +60,11 @@ float quantise(float* values, std::int64_t n, float step = 0) {
     top = std::max(top, std::abs(values[i]));
   }
   const bool any = top > kSmallestTop;
-  const float inverse = step > 0 ? 1 / step : any ? kLargest / top : 0;
-  if (!(step > 0)) step = any ? top / kLargest : 0;
+  const float inverse = step > 0 ? 1 / step : any ? largest / top : 0;
+  if (!(step > 0)) step = any ? top / largest : 0;
   for (std::int64_t i = 0; i < n; ++i) {
-    values[i] = std::clamp(std::nearbyint(values[i] * inverse), -kLargest, kLargest);
+    const float scaled = values[i] * inverse;
+    values[i] = fp8 ? round_to_e4m3(scaled) : std::clamp(std::nearbyint(scaled), -largest, largest);
   }
   return finite ? step : NAN;
 }
@@ -77,8 +81,8 @@ class ReferenceBackend final : public Backend {
 
   Precision resolve(Precision p) const override {
     if (p == Precision::automatic || p == Precision::fp32) return Precision::fp32;
-    if (p == Precision::int8) return p;
-    throw Error(Code::unsupported, cat("the reference backend computes in fp32 and int8, not ", to_string(p)));
+    if (p == Precision::int8 || p == Precision::fp8) return p;
+    throw Error(Code::unsupported, cat("the reference backend computes in fp32, int8 and fp8, not ", to_string(p)));
   }
   ComputeTypes types(Precision) const override { return {DType::f32, DType::f32}; }
   Precision kept(Precision) const override { return Precision::fp32; }
@@ -91,10 +95,10 @@ class ReferenceBackend final : public Backend {
   std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision p, const WeightUse& use) override {
     auto w = std::make_unique<PlainWeight>(weight.rows(), weight.columns());
     convert(weight, {reinterpret_cast<std::byte*>(w->values.data()), DType::f32, {weight.rows(), weight.columns()}});
-    if (p != Precision::int8) return w;
-    w->input_scale = use.input_scale;
+    if (p != Precision::int8 && p != Precision::fp8) return w;
+    w->input_scale = use.input_scale, w->fp8 = p == Precision::fp8;
     for (std::int64_t n = 0; n < weight.rows(); ++n) {
-      w->scales.push_back(quantise(w->values.data() + n * weight.columns(), weight.columns()));
+      w->scales.push_back(quantise(w->values.data() + n * weight.columns(), weight.columns(), w->fp8));
     }
     return w;
   }
@@ -182,15 +186,15 @@ class ReferenceBackend final : public Backend {
     for (std::int64_t r = 0; r < a.x.view.rows(); ++r) {
       const float* x = a.x.view.as<float>() + r * a.x.view.stride;
       float* out = a.out.view.as<float>() + r * a.out.view.stride;
-      std::vector<float> whole;  // of int8: what the row becomes
+      std::vector<float> whole;  // of int8 and fp8: what the row becomes
       float step = 1;
       if (!w.scales.empty()) {
         whole.assign(x, x + w.inputs());
-        step = quantise(whole.data(), w.inputs(), w.input_scale);
+        step = quantise(whole.data(), w.inputs(), w.fp8, w.input_scale);
         x = whole.data();
       }
       for (std::int64_t n = 0; n < w.outputs(); ++n) {
-        double value = dot(x, w.row(n), w.inputs());  // of whole numbers: exact
+        double value = dot(x, w.row(n), w.inputs());  // of numbers with so few digits: exact
         if (!w.scales.empty()) value *= static_cast<double>(step) * w.scales[static_cast<std::size_t>(n)];
         value += a.bias ? a.bias.as<float>()[n] : 0.0F;
         value = activate(value, a.fn);

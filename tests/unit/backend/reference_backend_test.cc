@@ -65,6 +65,26 @@ TEST(Reference, Int8RoundsWeightsPerOutputAndInputsPerRow) {
   EXPECT_FLOAT_EQ(out[0], 0.25F * (127 * 127 - 3 * 3));
 }
 
+TEST(Reference, Fp8RoundsToE4m3) {
+  auto backend = make_reference_backend();
+  EXPECT_EQ(backend->resolve(Precision::fp8), Precision::fp8);
+  EXPECT_EQ(backend->kept(Precision::fp8), Precision::fp32);
+  // Scales 1 and 2. 300 lies between 288 and 320, 3.3 between 3.25 and 3.5; inputs have the step 0.5: 448, 1.5 and 0.2,
+  // which lies between 0.1875 and 0.203125.
+  std::vector<float> w{448, 300, 3.3F, -896, 2, 0}, bias{0, 1}, x{224, 0.75F, 0.1F}, out(2);
+  const auto prepared = backend->prepare_linear(view(w, {2, 3}), Precision::fp8);
+  LinearArgs args{ConstOperand(view(x, {1, 3})), prepared.get(), view(bias, {2}), ActivationFn::none, {},
+                  {view(out, {1, 2}), {}}};
+  backend->linear(args);
+  EXPECT_FLOAT_EQ(out[0], 0.5F * (448 * 448 + 1.5F * 288 + 0.203125F * 3.25F));
+  EXPECT_FLOAT_EQ(out[1], 0.5F * 2 * (-448 * 448 + 1.5F * 1) + 1);
+  // A static step of 0.25 cuts at 112.
+  const auto fixed = backend->prepare_linear(view(w, {2, 3}), Precision::fp8, {0.25F});
+  args.weight = fixed.get();
+  backend->linear(args);
+  EXPECT_FLOAT_EQ(out[0], 0.25F * (448 * 448 + 3 * 288 + 0.40625F * 3.25F));
+}
+
 TEST(Reference, PrefixedCausalAttentionEqualsTheWholeSequence) {
   auto backend = make_reference_backend();
   constexpr int kRows = 5, kDim = 3, kPrefix = 2;
