@@ -167,8 +167,12 @@ struct EngineOptions {
   Precision precision = Precision::automatic;
   /// In int8 and fp8: layers that compute in the precision below (fp16 on a GPU; bf16 on a processor that has it, else
   /// fp32). Names like "vision.blocks.5.fc2" (qkv, out, fc1, fc2), with * for any characters;
-  /// one text may hold several with commas between them.
+  /// one text may hold several with commas between them. "auto": those that calibration chose, which is also what no
+  /// names mean; "none": none.
   std::vector<std::string> keep = {};
+  /// In int8 and fp8: a file of `tandem calibrate`. Empty: the one beside the model or in the cache folder, where there
+  /// is one; "none": none.
+  std::string calibration = {};
   Reference reference = Reference::automatic;
   Exif exif = Exif::apply;
   /// Decodes large JPEGs at a fraction of their size: faster, and NOT bit-exact with any reference.

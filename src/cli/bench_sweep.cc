@@ -125,7 +125,7 @@ class Sweeper {
     CommonOptions common = options_.common;
     EngineOptions& e = common.engine;
     e.device = device, e.devices.clear(), e.precision = precision;
-    if (!model::is_eight_bit(precision)) e.keep.clear();
+    if (!model::is_eight_bit(precision)) e.keep.clear(), e.calibration.clear();
     e.max_batch = most;
     e.max_queue = std::max(e.max_queue, 4 * static_cast<std::size_t>(most));
     e.load_vision = options_.what != What::text, e.load_text = options_.what != What::image;

@@ -47,7 +47,12 @@ void declare_common(CLI::App& app, CommonOptions& options, std::vector<std::stri
       ->group("Device");
   flags
       .repeated("--keep", engine.keep,
-                "in int8 and fp8: layers that stay in 16 or 32 bits, like vision.blocks.*.fc2; may be repeated")
+                "in int8 and fp8: layers that stay in 16 or 32 bits, like vision.blocks.*.fc2; auto: calibration's "
+                "choice (the default), none; may be repeated")
+      ->group("Device");
+  flags
+      .text("--calibration", engine.calibration,
+            "in int8 and fp8: a file of tandem calibrate, or none; default: the model's own, where there is one")
       ->group("Device");
   flags.number("--threads", options.context.threads, 0, 4096, "compute threads; 0: all cores")->group("Device");
   flags.flag("--pin-threads", options.context.pin_threads, "bind compute threads to cores")->group("Device");

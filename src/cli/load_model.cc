@@ -3,14 +3,14 @@
 #include <algorithm>
 
 #include "base/thread_pool.h"
-#include "model/eight_bit.h"
+#include "engine/find_calibration.h"
 
 namespace tandem::cli {
 
 model::Model load_model(backend::Backend& backend, const model::ModelFiles& files, const EngineOptions& options,
                         bool vision, bool text) {
   ThreadPool pool(usable_cores());
-  const model::EightBit eight_bit(files.config, options.keep);
+  const model::EightBit eight_bit = engine::choose_eight_bit(files, options);
   model::LoadOptions load;
   load.precision = options.precision, load.eight_bit = &eight_bit;
   load.vision = vision, load.text = text;

@@ -6,8 +6,9 @@
 
 namespace tandem::cli {
 
-/// Prepares the towers that are wanted, in the precision and with the kept layers that the options name, on all cores.
-/// Throws what model::load_model() throws.
+/// Prepares the towers that are wanted, in the precision that the options name, with the kept layers and the
+/// calibration that an Engine would take, on all cores. Throws what model::load_model() and engine::choose_eight_bit()
+/// throw.
 model::Model load_model(backend::Backend& backend, const model::ModelFiles& files, const EngineOptions& options,
                         bool vision, bool text);
 

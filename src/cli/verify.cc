@@ -240,7 +240,7 @@ std::string missed(const Options& options, const Json& line) {
 CommonOptions reference_of(const Options& options) {
   CommonOptions common = options.common;
   common.engine.precision = options.against;
-  if (!model::is_eight_bit(options.against)) common.engine.keep.clear();
+  if (!model::is_eight_bit(options.against)) common.engine.keep.clear(), common.engine.calibration.clear();
   if (!options.against_model.empty()) common.engine.model = options.against_model;
   if (!options.against_device.empty()) {
     common.engine.device = parse_device(options.against_device);

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/strings.h"
 #include "engine/context_impl.h"
+#include "engine/find_calibration.h"
 #include "engine/find_model.h"
 #include "engine/measure.h"
 #include "engine/rehearsal.h"
@@ -117,13 +118,7 @@ Engine::Impl::Impl(Context& context, const EngineOptions& given)
     throw Error(Code::invalid_argument,
                 cat("replicas ", given.replicas, " is out of range: give 0 (chosen) to ", kMostReplicas));
   }
-  if (!given.keep.empty()) {
-    if (!model::is_eight_bit(given.precision)) {
-      throw Error(Code::invalid_argument, cat("layers are kept back from int8 and fp8 only, and the precision is ",
-                                              to_string(given.precision), ": give one of the two, or no layers"));
-    }
-    eight_bit = model::EightBit(files.config, given.keep);
-  }
+  eight_bit = engine::choose_eight_bit(files, given);
   if (options.devices.empty()) options.devices.push_back(options.device);
   preparer = std::make_unique<engine::Preparer>(files, prepare);
   piece = std::min(std::max<std::size_t>(kPiece, static_cast<std::size_t>(given.max_batch)), given.max_queue);

@@ -127,6 +127,11 @@ std::filesystem::path cache_folder() {
   return expand_home("~/.cache") / "huggingface" / "hub";
 }
 
+std::filesystem::path own_cache_folder() {
+  if (const auto value = variable("XDG_CACHE_HOME")) return expand_home(*value) / "tandem";
+  return expand_home("~/.cache") / "tandem";
+}
+
 std::filesystem::path bundled_models() {
   std::vector<fs::path> places;
   if (const auto value = variable("TANDEM_MODELS")) places.push_back(expand_home(*value));

@@ -28,6 +28,9 @@ Location locate(const std::string& name);
 /// Where the Hugging Face libraries keep what they download, as the environment says. It need not exist.
 std::filesystem::path cache_folder();
 
+/// Where Tandem keeps what it made itself: XDG_CACHE_HOME/tandem, ~/.cache/tandem. It need not exist.
+std::filesystem::path own_cache_folder();
+
 /// Where the bundled models are: TANDEM_MODELS, beside libtandem or the executable (../share/tandem/models, ../models),
 /// or the source tree it was built from. Throws not_found naming all of them when none holds the demo model.
 std::filesystem::path bundled_models();
