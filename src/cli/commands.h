@@ -25,6 +25,7 @@ Command declare_classify(CLI::App& root);
 Command declare_search(CLI::App& root);
 Command declare_bench(CLI::App& root);
 Command declare_verify(CLI::App& root);
+Command declare_calibrate(CLI::App& root);
 Command declare_serve(CLI::App& root);
 Command declare_stop(CLI::App& root);
 Command declare_loadtest(CLI::App& root);

@@ -64,7 +64,7 @@ int main_with(int argc, char** argv) {
   std::vector<Command> commands;
   for (const auto declare :
        {declare_info, declare_tokenize, declare_preprocess, declare_embed, declare_classify, declare_search,
-        declare_bench, declare_verify, declare_serve, declare_stop, declare_loadtest}) {
+        declare_bench, declare_verify, declare_calibrate, declare_serve, declare_stop, declare_loadtest}) {
     commands.push_back(declare(app));
   }
   const bool json = wants_json(argc, argv);
