@@ -1,6 +1,7 @@
 #include "samples/pictures.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "base/strings.h"
 #include "samples/random.h"
@@ -66,6 +67,7 @@ std::unique_ptr<Pictures> open_random(const PicturesOptions& options) {
 std::unique_ptr<Pictures> open_pictures(const std::string& data, const PicturesOptions& options) {
   if (data == "emoji") return open_emoji(options);
   if (data == "random") return open_random(options);
+  if (data.ends_with(".tar") && !std::filesystem::is_directory(data)) return open_tar(data, options);
   return open_folder(data, options);
 }
 

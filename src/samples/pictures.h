@@ -34,15 +34,17 @@ struct PicturesOptions {
 };
 
 /// data: "emoji" (drawings of the bundled model's emoji on various grounds: 1,870 of them, then the same again in other
-/// looks), "random" (noise in several sizes of grain; 64), or a folder of pictures. Beside these may stand
-/// labels.jsonl, a line a picture, {"file", "label"} or {"file", "accepted": [line of names.txt, from 0]}, as
-/// tools/train_emoji/make_testset.py writes it; otherwise the folders right inside are the classes, where every picture
-/// lies in one and there are two or more. Throws not_found, bad_data, invalid_argument.
+/// looks), "random" (noise in several sizes of grain; 64), a .tar of pictures (with a .txt beside one for what it
+/// shows, as webdatasets have), or a folder of pictures. Beside these may stand labels.jsonl, a line a picture,
+/// {"file", "label"} or {"file", "accepted": [line of names.txt, from 0]}, as tools/train_emoji/make_testset.py writes
+/// it; otherwise the folders right inside are the classes, where every picture lies in one and there are two or more.
+/// Throws not_found, bad_data, invalid_argument.
 std::unique_ptr<Pictures> open_pictures(const std::string& data, const PicturesOptions& options);
 
 /// What the parts of open_pictures() are made of.
 std::unique_ptr<Pictures> open_emoji(const PicturesOptions& options);
 std::unique_ptr<Pictures> open_folder(const std::string& folder, const PicturesOptions& options);
+std::unique_ptr<Pictures> open_tar(const std::string& path, const PicturesOptions& options);
 std::unique_ptr<Pictures> open_random(const PicturesOptions& options);
 
 /// `count` numbers below `all`, evenly from the whole and in order; all of them for count 0 or where there are fewer.
