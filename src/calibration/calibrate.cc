@@ -229,6 +229,13 @@ model::Calibration Search::run() {
   // A GPU's fp8 has no scale per row where no norm stands in front: without a range its scale is a bound.
   if (options_.precision == Precision::fp8) loss_.reset();
   if (any) offer(std::move(ranges), "eight bits, ranges chosen");
+  Layers centred = layers_;
+  for (auto& [layer, to] : centred) {
+    if (!layer.ends_with("qkv") && !layer.ends_with("fc1")) continue;
+    const LayerInputs& seen = seen_.at(layer);
+    for (const double sum : seen.sums) to.choice.centre.push_back(static_cast<float>(sum / seen.row_count));
+  }
+  offer(std::move(centred), "eight bits, averages apart");
   if (options_.migration > 0) {
     Layers migrated = layers_;
     for (auto& [layer, factors] : migrate(files_.config, *source, seen_, options_.migration)) {
@@ -249,7 +256,7 @@ model::Calibration Search::run() {
     switched.take(back);
     now = accuracies(vectors(switched, model, inputs_, "eight bits, layers kept back"));
     for (const std::string& layer : back) {
-      layers_[layer].choice = {true, 0, {}};
+      layers_[layer].choice = {.keep = true};
     }
   }
   double work = 0, kept = 0;

@@ -26,12 +26,13 @@ struct Options {
 /// What is being done, and how much of it is done. May throw, to stop.
 using Watch = std::function<void(const std::string& what, std::size_t done, std::size_t total)>;
 
-/// Computes the inputs in fp32 and notes what every layer reads; chooses the range of each static scale by its error,
-/// and where it is asked for and better, migrates; then computes in eight bits, and where that misses the target, puts
-/// layers back in turn, and keeps back those whose gain is largest, at most as many as allowed. Scales that turn out no
-/// better than scales from the data are dropped. `seen`: a tower without inputs keeps the defaults.
-/// Equal arguments give equal results. `data` and `against` of the result are left to the caller. Throws what loading
-/// throws, and invalid_argument for other precisions, no inputs, and options out of range.
+/// Computes the inputs in fp32 and notes what every layer reads; chooses the range of each static scale by its error;
+/// where it is better, takes the averages out of what norms give, and, where it is asked for too, migrates; then
+/// computes in eight bits, and where that misses the target, puts layers back in turn, and keeps back those whose gain
+/// is largest, at most as many as allowed. Scales that turn out no better than scales from the data are dropped.
+/// `seen`: a tower without inputs keeps the defaults. Equal arguments give equal results. `data` and `against` of the
+/// result are left to the caller. Throws what loading throws, and invalid_argument for other precisions, no inputs, and
+/// options out of range.
 model::Calibration calibrate(const model::ModelFiles& files, backend::Backend& backend, const Inputs& inputs,
                              const Options& options, const Watch& watch = {});
 

@@ -16,10 +16,12 @@ void Collector::note(const Product& product, const std::vector<float>& values, s
   layer.multiply_adds += static_cast<double>(values.size()) * static_cast<double>(outputs);
   layer.values.add(values);
   layer.rows.add(precision_, values, width);
-  layer.channels.resize(width);
+  layer.channels.resize(width), layer.sums.resize(width);
+  layer.row_count += static_cast<double>(rows);
   for (std::size_t i = 0; i < values.size(); ++i) {
     float& channel = layer.channels[i % width];
     channel = std::max(channel, std::abs(values[i]));
+    layer.sums[i % width] += values[i];
   }
 }
 

@@ -16,6 +16,8 @@ struct LayerInputs {
   Magnitudes values;
   RowErrors rows;               ///< in the precision that is calibrated
   std::vector<float> channels;  ///< the largest magnitude of every input
+  std::vector<double> sums;     ///< of every input, over the rows
+  double row_count = 0;
   double multiply_adds = 0;
 };
 

@@ -42,6 +42,15 @@ float positive(const std::string& name, const Json& value) {
   return static_cast<float>(number);
 }
 
+/// A number that a float holds.
+float finite(const std::string& name, const Json& value) {
+  const double number = value.is_number() ? value.get<double>() : NAN;
+  if (!(std::abs(number) <= 1e30)) {
+    throw Error(Code::bad_data, cat(name, " is ", show(value), "; expected a number from -1e30 to 1e30"));
+  }
+  return static_cast<float>(number);
+}
+
 CalibratedLayer read_layer(const Fields& fields) {
   CalibratedLayer layer;
   layer.choice.keep = fields.boolean("keep", false);
@@ -52,6 +61,12 @@ CalibratedLayer read_layer(const Fields& fields) {
     if (!factors->is_array() || factors->empty()) fields.reject("migration", *factors, "a list of factors");
     for (std::size_t i = 0; i < factors->size(); ++i) {
       layer.choice.migration.push_back(positive(cat(fields.name("migration"), "[", i, "]"), (*factors)[i]));
+    }
+  }
+  if (const Json* averages = fields.find("centre")) {
+    if (!averages->is_array() || averages->empty()) fields.reject("centre", *averages, "a list of averages");
+    for (std::size_t i = 0; i < averages->size(); ++i) {
+      layer.choice.centre.push_back(finite(cat(fields.name("centre"), "[", i, "]"), (*averages)[i]));
     }
   }
   layer.range = fields.text("range", "row");
@@ -84,6 +99,7 @@ Ordered one_precision(const Calibration& c) {
     if (layer.choice.input_scale > 0) to["input_scale"] = layer.choice.input_scale;
     to["range"] = layer.range, to["error"] = layer.error;
     if (!layer.choice.migration.empty()) to["migration"] = layer.choice.migration;
+    if (!layer.choice.centre.empty()) to["centre"] = layer.choice.centre;
   }
   return {{"data", c.data},
           {"against", c.against},
@@ -175,11 +191,17 @@ std::optional<Calibration> parse_calibration(std::string_view text, const std::s
     for (const auto& [layer, value] : all->items()) {
       if (!value.is_object()) layers.reject(layer, value, "an object");
       CalibratedLayer read = read_layer(layers.object(layer));
-      try {
-        checked.set(config, layer, read.choice);
-      } catch (const Error& e) {
-        throw Error(Code::bad_data, cat(layers.name(printable(layer)), ": ", e.what()));
-      }
+      // One after another, so that the message names the one that is wrong.
+      const auto check = [&](const std::string& field, const LayerChoice& part) {
+        try {
+          checked.set(config, layer, part);
+        } catch (const Error& e) {
+          throw Error(Code::bad_data, cat(layers.name(printable(layer)), field, ": ", e.what()));
+        }
+      };
+      check("", {});
+      check(".migration", {.migration = read.choice.migration});
+      check(".centre", {.centre = read.choice.centre});
       c.layers.emplace(layer, std::move(read));
     }
   }

@@ -57,15 +57,15 @@ def test_int8_takes_it_and_can_do_without(tandem, model):
     calibrate(tandem, model, "--precision", "int8")
     path = model / NAME
     written = json.loads(path.read_text())
-    # A step that cuts nearly everything: whoever takes it gives other vectors.
-    written["precisions"]["int8"]["layers"]["vision.blocks.0.fc2"] = {"input_scale": 1e-6}
+    # A step that cuts nearly everything, and nothing else: whoever takes it gives other vectors.
+    layers = written["precisions"]["int8"]["layers"] = {"vision.blocks.0.fc2": {"input_scale": 1e-6}}
     path.write_text(json.dumps(written))
     with_it = embed(tandem, model)
     assert with_it.code == 0 and with_it.out != plain
     assert embed(tandem, model, "--calibration", "none").out == plain
     assert embed(tandem, model, "--calibration", path).out == with_it.out
     # Kept back, the layer has no scale, and is the precision below's.
-    written["precisions"]["int8"]["layers"]["vision.blocks.0.fc2"] = {"input_scale": 1e-6, "keep": True}
+    layers["vision.blocks.0.fc2"] = {"input_scale": 1e-6, "keep": True}
     path.write_text(json.dumps(written))
     kept = embed(tandem, model).out
     assert kept not in (plain, with_it.out)

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-COMMANDS = ["info", "tokenize", "preprocess", "embed", "classify", "search", "bench", "verify", "serve"]
+COMMANDS = ["info", "tokenize", "preprocess", "embed", "classify", "search", "bench", "verify", "calibrate", "serve"]
 ALL = [*COMMANDS, "loadtest"]  # one that has no model
 
 

@@ -1,4 +1,4 @@
-// A seeded model of twelve blocks whose middle has what trained CLIPs show: a few inputs of a layer a hundred times
+// A seeded model of twelve blocks whose middle has what trained CLIPs show: a few inputs of a layer hundreds of times
 // larger than the others, with weights that are as much smaller.
 #pragma once
 

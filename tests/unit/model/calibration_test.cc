@@ -22,6 +22,7 @@ Calibration example(Precision precision = Precision::int8) {
   c.layers["vision.blocks.1.fc2"] = {{false, 0.1F, {}}, "mse", 0.01};
   std::vector<float> factors(32, 1.0F / 3);
   c.layers["vision.blocks.2.qkv"] = {{false, 0, factors}, "row", 0.02};
+  c.layers["vision.blocks.2.qkv"].choice.centre.assign(32, -0.7F);
   c.layers["text.blocks.1.out"] = {{}, "row", 0.5};
   return c;
 }
@@ -103,6 +104,9 @@ TEST(CalibrationFile, EveryMistakeNamesItsField) {
       {layer("vision.blocks.2.qkv/migration"), Json::array({1, 2})},
       {layer("vision.blocks.2.qkv/migration/3"), "x"},
       {layer("vision.blocks.2.qkv/migration/3"), 0},
+      {layer("vision.blocks.2.qkv/centre/3"), 1e300},
+      {layer("vision.blocks.2.qkv/centre/3"), nullptr},
+      {layer("vision.blocks.2.qkv/centre"), Json::array({1, 2})},
       {layer("vision.blocks.0.fc2"), 5},
       {layer("vision.blocks.3.fc2"), Json::object()},
       {layer("vision.blocks.0.fc3"), Json::object()},
@@ -120,7 +124,7 @@ TEST(CalibrationFile, EveryMistakeNamesItsField) {
     const std::string said = message(json.dump());
     // The last name in the pointer that is no index.
     std::string field = pointer.substr(pointer.rfind('/') + 1);
-    if (field == "3") field = "migration[3]";
+    if (field == "3") field = pointer.find("centre") != std::string::npos ? "centre[3]" : "migration[3]";
     EXPECT_NE(said.find(field), std::string::npos) << pointer << ": " << said;
     EXPECT_TRUE(said.starts_with("file.json: ")) << said;
   }
