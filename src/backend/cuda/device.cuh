@@ -50,6 +50,16 @@ __device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float v) {
   return __float2bfloat16_rn(v);
 }
 
+/// The nearest of int8's whole numbers, ties to even, at most 127 on either side.
+template <>
+__device__ inline std::int8_t from_float<std::int8_t>(float v) {
+  return static_cast<std::int8_t>(__float2int_rn(fminf(fmaxf(v, -127.0f), 127.0f)));
+}
+template <>
+__device__ inline __nv_fp8_e4m3 from_float<__nv_fp8_e4m3>(float v) {
+  return __nv_fp8_e4m3(v);
+}
+
 /// Two neighbours in one register, the first in the low half.
 template <class T>
 __device__ std::uint32_t pack2(float low, float high);
@@ -114,6 +124,19 @@ __device__ inline void store8(__nv_fp8_e4m3* p, const float (&v)[8]) {
   *reinterpret_cast<uint2*>(p) = make_uint2(four(0), four(4));
 }
 
+/// Rounded as from_float() does; at a multiple of 8 bytes.
+__device__ inline void store8(std::int8_t* p, const float (&v)[8]) {
+  const auto four = [&](int i) {
+    std::uint32_t word = 0;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      word |= static_cast<std::uint32_t>(static_cast<std::uint8_t>(from_float<std::int8_t>(v[i + k]))) << (8 * k);
+    }
+    return word;
+  };
+  *reinterpret_cast<uint2*>(p) = make_uint2(four(0), four(4));
+}
+
 /// kWidth (1 or 8) elements.
 template <int kWidth, class T>
 __device__ inline void load(const T* p, float (&v)[kWidth]) {
@@ -145,6 +168,9 @@ __device__ inline float warp_max(float v) {
   for (int d = kLanes / 2; d > 0; d /= 2) v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, d));
   return v;
 }
+
+/// Rows that are so few that a pass waits for memory more than it reads.
+inline constexpr std::int64_t kFewRows = 4096;
 
 /// launch(std::integral_constant<int, kUnits>), with the fewest kUnits such that kUnits * 256 >= columns: what a warp
 /// needs that takes a row of at most kMost elements into registers, eight a lane at a time.

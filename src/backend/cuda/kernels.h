@@ -68,14 +68,16 @@ struct RowStatisticsCall {
 };
 cudaError_t row_statistics(const RowStatisticsCall& call, Queue queue);
 
-/// E4M3 weights and activations (eight_bit.cu). A row's scale is its largest magnitude / 448, so that element = stored
-/// times scale; 1 where the row is all zeros.
+/// Weights and activations in E4M3 or int8 (eight_bit.cu). A row's scale is its largest magnitude / 448, or / 127, so
+/// that element = stored times scale; 1 where the row is all zeros; in int8 not a number where an element is not
+/// finite.
 struct QuantizeWeightCall {
   const void* weight = nullptr;  // [rows, columns], packed
   DType type = DType::f32;
   std::int64_t rows = 0, columns = 0;
-  void* out = nullptr;      // E4M3 [rows, columns]
-  float* scales = nullptr;  // [rows]
+  DType to = DType::f8e4m3;  ///< or i8
+  void* out = nullptr;       // [rows, columns]
+  float* scales = nullptr;   // [rows]
   /// Of a layer behind a LayerNorm: what no output can exceed, bounds[n] = sqrt(columns) |weight[n] gamma| +
   /// |weight[n] . beta + bias[n]|, since a normalised row's norm is at most sqrt(columns) (Cauchy, Schwarz).
   const float *gamma = nullptr, *beta = nullptr, *bias = nullptr;  // [columns], [columns], [rows] or null
@@ -89,14 +91,29 @@ struct QuantizeRowsCall {
   std::int64_t rows = 0, columns = 0, ldx = 0;
   const float *gamma = nullptr, *beta = nullptr;  // [columns]
   float eps = 0;
-  void* out = nullptr;      // E4M3 [rows, columns]
-  float* scales = nullptr;  // [rows]
+  DType type = DType::f8e4m3;  ///< of out, or i8
+  float step = 0;              ///< not 0: the scale of every row
+  void* out = nullptr;         // [rows, columns]
+  float* scales = nullptr;     // [rows]
   Ahead ahead;
 };
 /// Columns are a multiple of 8, at most kMostFolded; rows begin at multiples of 16 bytes.
 cudaError_t quantize_norm(const QuantizeRowsCall& call, Queue queue);
 /// Columns are a multiple of 8; rows begin at multiples of 16 bytes.
 cudaError_t quantize_rows(const QuantizeRowsCall& call, Queue queue);
+
+/// out = fn(row_scales[r] column_scales[c] sums[r, c] + bias[c]) + residual[r, c] (finish.cu). Columns are a multiple
+/// of 8; rows and vectors begin at multiples of 16 bytes, but for row_scales.
+struct FinishCall {
+  ConstView sums;                        // i32 or f32 [rows, columns]
+  const float* row_scales = nullptr;     // [rows]
+  const float* column_scales = nullptr;  // [columns]
+  const float* bias = nullptr;           // [columns]; null: zero
+  ConstView residual;                    // f16 [rows, columns]; may be out; none: zero
+  View out;                              // f16 [rows, columns]
+  ActivationFn fn = ActivationFn::none;
+};
+cudaError_t finish_sums(const FinishCall& call, Queue queue);
 
 /// norm_project() on compute capability 9.0, with rows of at most kMostFolded elements: one kernel.
 struct NormProjectCall {

@@ -10,8 +10,6 @@ namespace tandem::backend::cuda {
 namespace {
 
 constexpr int kWarps = 4;
-/// Rows that are so few that a pass waits for memory more than it reads.
-constexpr std::int64_t kFewRows = 4096;
 constexpr int kMostUnits = 8;  // of 32 lanes times 8 elements: rows up to 2,048 wide
 
 __device__ __forceinline__ void load_affine(const float* gamma, const float* beta, int at, float (&v)[2][8]) {

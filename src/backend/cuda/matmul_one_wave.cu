@@ -84,8 +84,8 @@ __device__ __forceinline__ void load_sums(std::uint32_t from, float (&v)[8]) {
 /// `stride`-th of them until `end`. Loads of several units are under way together.
 template <class Out, class Tile, bool kScaled, class Where>
 __device__ __forceinline__ void finish(const Work& c, int row0, int column0, const float* bias, const float* scales,
-                                       std::uint32_t sums, int parts, const Where& where, int begin, int end,
-                                       int stride) {
+                                       const float* row_scales, std::uint32_t sums, int parts, const Where& where,
+                                       int begin, int end, int stride) {
   constexpr bool kEightBits = sizeof(Out) == 1;  // of which nothing is added to a residual
   constexpr int kUnits = Tile::kColumnsOfTile / 8, kTogether = 4;
   const Out* residual = static_cast<const Out*>(c.residual);
@@ -94,13 +94,11 @@ __device__ __forceinline__ void finish(const Work& c, int row0, int column0, con
     float v[kTogether][8];
     bool there[kTogether];
     int row[kTogether], column[kTogether];
-    float row_scale[kTogether];
 #pragma unroll
     for (int i = 0; i < kTogether; ++i) {
       const int u = first + i * stride;
       row[i] = u / kUnits, column[i] = u % kUnits * 8;
       there[i] = u < end && row0 + row[i] < c.rows && column0 + column[i] < c.outputs;
-      row_scale[i] = kScaled && there[i] && c.row_scales != nullptr ? c.row_scales[row0 + row[i]] : 1;
       if (!kEightBits && there[i] && residual != nullptr) {
         before[i] = *reinterpret_cast<const Raw<Out>*>(residual + (row0 + row[i]) * c.ldr + column0 + column[i]);
       }
@@ -124,7 +122,7 @@ __device__ __forceinline__ void finish(const Work& c, int row0, int column0, con
       if (!there[i]) continue;
 #pragma unroll
       for (int k = 0; k < 8; ++k) {
-        if constexpr (kScaled) v[i][k] *= scales[column[i] + k] * row_scale[i];
+        if constexpr (kScaled) v[i][k] *= scales[column[i] + k] * row_scales[row[i]];
         v[i][k] = v[i][k] * c.alpha + bias[column[i] + k];
       }
       if (c.fn == ActivationFn::quick_gelu) {
@@ -157,7 +155,7 @@ __global__ void __launch_bounds__(Tile<kRows, kColumns>::kThreads, 1)
   __shared__ __align__(8) std::uint64_t barriers[2 * Tile::kStages];
   __shared__ float bias[kColumns];
   constexpr bool kScaled = sizeof(T) == 1;
-  __shared__ float scales[kScaled ? kColumns : 1];
+  __shared__ float scales[kScaled ? kColumns : 1], row_scales[kScaled ? kRows : 1];
   const std::uint32_t ring = (shared_address(memory) + 1023) / 1024 * 1024;
   const std::uint32_t full = shared_address(barriers), empty = full + Tile::kStages * 8;
   const int parts = static_cast<int>(gridDim.z), part = static_cast<int>(blockIdx.z);
@@ -213,6 +211,14 @@ __global__ void __launch_bounds__(Tile<kRows, kColumns>::kThreads, 1)
     bias[i] = c.bias != nullptr && column0 + i < c.outputs ? c.bias[column0 + i] : 0;
     if constexpr (kScaled) scales[i] = column0 + i < c.outputs ? c.column_scales[column0 + i] : 0;
   }
+  // Written by the kernel in front, as x is, whose first tile is waited for as long: at the end they would be waited
+  // for alone.
+  float row_scale = 1;
+  if constexpr (kScaled) {
+    wait_for_previous();
+    const int r = row0 + static_cast<int>(threadIdx.x);
+    if (threadIdx.x < kRows && r < c.rows && c.row_scales != nullptr) row_scale = c.row_scales[r];
+  }
   float d[kColumns / 2];
   const bool signals = threadIdx.x % 128 == 0;
   // The inputs of the next product are 32 bytes on, in units of 16.
@@ -238,6 +244,9 @@ __global__ void __launch_bounds__(Tile<kRows, kColumns>::kThreads, 1)
   }
   products_wait<0>();
   hold(d);
+  if constexpr (kScaled) {
+    if (threadIdx.x < kRows) row_scales[threadIdx.x] = row_scale;
+  }
   // Nobody brings a tile any more, but another warpgroup may still read one.
   asm volatile("bar.sync 1, %0;" ::"n"(Tile::kGroups * 128) : "memory");
   const int row = group * 64 + warp * 16 + lane / 4;
@@ -253,16 +262,17 @@ __global__ void __launch_bounds__(Tile<kRows, kColumns>::kThreads, 1)
   }
   __syncwarp();
   if (parts > 1) cluster_sync();
-  wait_for_previous();  // the residual
+  if constexpr (!kScaled) wait_for_previous();  // the residual
   const auto finish_as = [&](auto out) {
     using Out = decltype(out);
     constexpr int kAll = kRows * kColumns / 8;  // units
     if (parts == 1) {
       const int begin = (group * 64 + warp * 16) * (kColumns / 8);  // a warp's own rows
       const auto here = [](std::uint32_t address, int) { return address; };
-      finish<Out, Tile, kScaled>(c, row0, column0, bias, scales, ring, 1, here, begin + lane, begin + 2 * kColumns, 32);
+      finish<Out, Tile, kScaled>(c, row0, column0, bias, scales, row_scales, ring, 1, here, begin + lane,
+                                 begin + 2 * kColumns, 32);
     } else {
-      finish<Out, Tile, kScaled>(c, row0, column0, bias, scales, ring, parts, in_block,
+      finish<Out, Tile, kScaled>(c, row0, column0, bias, scales, row_scales, ring, parts, in_block,
                                  kAll * part / parts + static_cast<int>(threadIdx.x), kAll * (part + 1) / parts,
                                  Tile::kGroups * 128);
     }
