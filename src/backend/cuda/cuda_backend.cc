@@ -12,6 +12,7 @@
 #include "backend/cuda/matmul.h"
 #include "backend/cuda/moment.h"
 #include "backend/cuda/staging.h"
+#include "backend/cuda/sum_linear.h"
 #include "backend/cuda/weights.h"
 #include "base/strings.h"
 
@@ -47,7 +48,7 @@ std::int64_t images_at_a_time(std::int64_t tokens) {
 class CudaBackend final : public Backend {
  public:
   CudaBackend(const CudaDevice& device, const CudaOptions& options)
-      : device_(device),
+      : device_(options.portable ? portable(device) : device),
         options_(options),
         health_(device.index),
         stream_(open_stream()),
@@ -59,6 +60,7 @@ class CudaBackend final : public Backend {
         matmul_(health_, device.index, stream_.get(), *choices_),
         linear_(health_, device_, queue_, matmul_, *choices_, queue_.overlap ? kAhead : AheadLimits{}),
         eight_(health_, device_, queue_, matmul_, linear_, *choices_),
+        sums_(health_, device.index, queue_, matmul_),
         graphs_(health_, stream_.get(), *choices_, options.warn) {}
 
   ~CudaBackend() override {
@@ -84,20 +86,19 @@ class CudaBackend final : public Backend {
         throw Error(Code::unsupported, cat(to_string(p), " needs compute capability 8.0, ", device_.name, " has ",
                                            device_.major, ".", device_.minor, ": use --precision fp16 or fp32"));
       case Precision::fp8:
-        if (device_.major == 9) return p;
-        throw Error(Code::unsupported, cat("fp8 needs compute capability 9.0, ", device_.name, " has ", device_.major,
-                                           ".", device_.minor, ": use --precision fp16"));
-      default: break;
+        if (capability >= 89) return p;
+        throw Error(Code::unsupported, cat("fp8 needs compute capability 8.9, ", device_.name, " has ", device_.major,
+                                           ".", device_.minor, ": use --precision int8 or fp16"));
+      case Precision::int8: return p;  // 7.5 has its products, too
     }
-    throw Error(Code::unsupported,
-                cat(to_string(p), " is not computed on a GPU: use --precision fp8, fp16, bf16, tf32 or fp32"));
+    throw Error(Code::internal, "a precision that no device knows");
   }
   ComputeTypes types(Precision p) const override {
-    if (p == Precision::fp16 || p == Precision::fp8) return {DType::f16, kHalfResidual};
+    if (p == Precision::fp16 || is_eight(p)) return {DType::f16, kHalfResidual};
     if (p == Precision::bf16) return {DType::bf16, DType::f32};
     return {DType::f32, DType::f32};
   }
-  Precision kept(Precision p) const override { return p == Precision::fp8 ? Precision::fp16 : p; }
+  Precision kept(Precision p) const override { return is_eight(p) ? Precision::fp16 : p; }
 
   Buffer allocate(std::size_t bytes) override {
     health_.enter();
@@ -174,16 +175,18 @@ class CudaBackend final : public Backend {
 
   std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision p, const WeightUse& use) override {
     health_.enter();
-    if (p == Precision::fp8 && EightLinear::fits(weight, false)) return weights_.eight(weight, use);
+    if (is_eight(p) && fits(weight, p, false)) return weights_.eight(weight, eight_type(p), use);
     if (p == Precision::tf32 && makes_scores(weight)) return weights_.split(weight);
     return weights_.linear(weight, types(p).activation, p == Precision::tf32);
   }
   /// Where the residual stream has the weight's type, and there are kernels for it.
   std::unique_ptr<PreparedWeight> prepare_norm_linear(ConstView weight, ConstView bias, ConstView gamma, ConstView beta,
                                                       Precision p, const WeightUse& use) override {
-    if (p == Precision::fp8) {
+    if (is_eight(p)) {
       health_.enter();
-      if (EightLinear::fits(weight, true)) return weights_.eight(weight, use, bias, gamma, beta);
+      if (fits(weight, p, true)) return weights_.eight(weight, eight_type(p), use, bias, gamma, beta);
+      // Wider rows than a kernel normalises in registers have a LayerNorm of their own in front.
+      if (fits(weight, p, false) && by_sums(p)) return prepare_linear(weight, p, use);
       p = Precision::fp16;
     }
     const bool folds = warpgroups_ && p == Precision::fp16 && weight.columns() % 8 == 0 && weight.rows() % 8 == 0 &&
@@ -283,8 +286,9 @@ class CudaBackend final : public Backend {
     check(a);
     health_.enter();
     count(a.x.view.rows(), a.weight);
-    if (stored(a.weight).eight()) return eight_.linear(a, ahead(a.reader, a.x.view.rows()));
+    if (by_eight(a.weight)) return eight_.linear(a, ahead(a.reader, a.x.view.rows()));
     eight_.forget(a.out.view);
+    if (stored(a.weight).eight()) return sums_.linear(a);
     if (stored(a.weight).split()) return split_linear(a);
     linear_.run(a, call_of(a), ahead(a.reader, a.x.view.rows()));
   }
@@ -295,8 +299,9 @@ class CudaBackend final : public Backend {
     check(a);
     health_.enter();
     count(a.x.rows(), a.weight);
-    if (w.eight()) return eight_.norm_linear(a, ahead(a.reader, a.x.rows()), ahead(a.weight, a.x.rows()));
+    if (by_eight(a.weight)) return eight_.norm_linear(a, ahead(a.reader, a.x.rows()), ahead(a.weight, a.x.rows()));
     eight_.forget(a.out.view);
+    if (w.eight()) return sums_.norm_linear(a, ahead(a.weight, a.x.rows()));
     require(a.x.dtype == w.type() && a.normalized.view.dtype == w.type(), "norm_linear", "x and the weight differ");
     const LinearArgs product{a.x, a.weight, w.bias.view(), a.fn, {}, a.out, a.reader};
     linear_.run(product, call_of(product), ahead(a.reader, a.x.rows()),
@@ -312,8 +317,9 @@ class CudaBackend final : public Backend {
                   cat("attention heads of ", a.head_dim, " elements are not computed on a GPU, only ", kLargestHead,
                       " or fewer: use --device cpu"));
     }
-    const AttentionDevice device{device_.major >= 8,      a.precision == Precision::tf32,  warpgroups_,
-                                 device_.multiprocessors, ahead(a.reader, a.queries.rows), eight_.attention_step(a)};
+    const AttentionDevice device{
+        device_.major >= 8,      a.precision == Precision::tf32,  warpgroups_,
+        device_.multiprocessors, ahead(a.reader, a.queries.rows), warpgroups_ ? eight_.attention_step(a) : 0};
     launched(cuda::attention(a, device, queue_), "attention");
   }
 
@@ -368,6 +374,20 @@ class CudaBackend final : public Backend {
   }
 
  private:
+  static CudaDevice portable(CudaDevice device) {
+    if (device.major == 9) device.major = 8, device.minor = 9;
+    return device;
+  }
+  static bool is_eight(Precision p) noexcept { return p == Precision::fp8 || p == Precision::int8; }
+  static DType eight_type(Precision p) noexcept { return p == Precision::fp8 ? DType::f8e4m3 : DType::i8; }
+  /// Whether an eight-bit precision is SumLinear's here, not EightLinear's.
+  bool by_sums(Precision p) const noexcept { return p == Precision::int8 || !warpgroups_; }
+  bool fits(ConstView weight, Precision p, bool normed) const {
+    if (!by_sums(p)) return EightLinear::fits(weight, normed);
+    return SumLinear::fits(weight, eight_type(p)) && (!normed || weight.columns() <= kMostFolded);
+  }
+  bool by_eight(const PreparedWeight* w) const noexcept { return warpgroups_ && stored(w).e4m3(); }
+
   /// The first use of the device: says what is wrong with it.
   Stream open_stream() {
     health_.enter();
@@ -473,6 +493,7 @@ class CudaBackend final : public Backend {
   Matmul matmul_;
   Linear linear_;
   EightLinear eight_;
+  SumLinear sums_;
   const std::shared_ptr<LinearWork> work_ = std::make_shared<LinearWork>();
   Graphs graphs_;
   Buffer split_;  ///< kSplitBytes, from the first use of a split weight on

@@ -201,7 +201,7 @@ void EightLinear::norm_linear(const NormLinearArgs& a, Ahead ahead, Ahead own) {
   written_ = {};
   forget(out);
   const float most = *std::max_element(w.bounds->begin(), w.bounds->end());
-  if (reader != nullptr && reader->eight() && reader->inputs() == w.outputs() && w.outputs() % 16 == 0 && !tanh) {
+  if (reader != nullptr && reader->e4m3() && reader->inputs() == w.outputs() && w.outputs() % 16 == 0 && !tanh) {
     c.type = DType::f8e4m3, c.ldo = 2 * out.stride;
     c.step = reader->input_scale > 0 ? reader->input_scale : std::max(most, kLeastBound) / kLargestE4m3;
     written_ = {out.data, out.data + out.rows() * out.stride * 2, reader, c.step};
@@ -268,7 +268,7 @@ float EightLinear::attention_step(const AttentionArgs& a) {
   const Written before = written_;
   written_ = {};
   forget(a.out);
-  if (reader == nullptr || !reader->eight() || reader->inputs() != a.out.columns() || a.q.dtype != DType::f16) return 0;
+  if (reader == nullptr || !reader->e4m3() || reader->inputs() != a.out.columns() || a.q.dtype != DType::f16) return 0;
   float step = reader->input_scale;
   for (const Made& made : made_) {
     if (step > 0 || made.data == nullptr || a.v.data < made.data || a.v.data >= made.end || a.v.stride != made.stride) {

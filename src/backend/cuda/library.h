@@ -25,6 +25,8 @@ struct CudaOptions {
   bool graphs = true;  ///< record passes that come again, and issue them at once
   /// Receives what a person should know, once: from any thread. May be empty.
   std::function<void(std::string_view)> warn = {};
+  /// Leave out what Hopper alone has, so that what other devices compute with can be tried on one.
+  bool portable = false;
 };
 
 class CudaLibrary {

@@ -175,8 +175,15 @@ cublasStatus_t Matmul::multiply(const MatmulCall& m, const cublasLtMatmulAlgo_t&
   Problem p(m, m.rows);
   if (p.good != CUBLAS_STATUS_SUCCESS) return p.good;
   const float beta = m.residual != nullptr ? 1.0F : 0.0F;
+  // Of whole numbers both are whole.
+  const std::int32_t one = 1, zero = 0;
+  const bool whole = m.in == DType::i8;
+  const void *const alpha_at = whole ? static_cast<const void*>(&one) : &m.alpha, *const beta_at =
+                                                                                      whole ? static_cast<const void*>(
+                                                                                                  &zero)
+                                                                                            : &beta;
   const void* c = m.residual != nullptr ? m.residual : m.out;
-  return cublasLtMatmul(handle_, &p.desc, &m.alpha, m.weight, &p.w, m.x, &p.x, &beta, c, &p.c, m.out, &p.d, &algo,
+  return cublasLtMatmul(handle_, &p.desc, alpha_at, m.weight, &p.w, m.x, &p.x, beta_at, c, &p.c, m.out, &p.d, &algo,
                         workspace_.data(), kWorkspaceBytes, stream_);
 }
 

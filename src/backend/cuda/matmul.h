@@ -16,7 +16,7 @@
 namespace tandem::backend::cuda {
 
 /// out = alpha * x W^T + bias + residual; rows of every matrix are contiguous. Sums in float32, of E4M3 by fast
-/// accumulation, with a scale for every row of x and of W.
+/// accumulation; of int8 in int32, without alpha, bias and residual.
 struct MatmulCall {
   const void* x = nullptr;  // [rows, inputs]
   std::int64_t rows = 0, ldx = 0;
@@ -31,7 +31,7 @@ struct MatmulCall {
   DType type = DType::f32;
   float alpha = 1;
   bool tf32 = false;                                            ///< float32 inputs rounded to tf32; else IEEE float32
-  const float *row_scales = nullptr, *column_scales = nullptr;  // E4M3: [rows], [outputs]
+  const float *row_scales = nullptr, *column_scales = nullptr;  // E4M3: [rows], [outputs], both or null
 };
 
 /// Rows up to 256 are a bucket each; beyond, sixteen buckets between powers of two. The largest of the bucket.

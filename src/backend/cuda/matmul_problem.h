@@ -18,6 +18,8 @@ inline cudaDataType_t type_of(DType t) {
     case DType::f16: return CUDA_R_16F;
     case DType::bf16: return CUDA_R_16BF;
     case DType::f8e4m3: return CUDA_R_8F_E4M3;
+    case DType::i8: return CUDA_R_8I;
+    case DType::i32: return CUDA_R_32I;
     default: return CUDA_R_32F;
   }
 }
@@ -30,10 +32,15 @@ struct Problem {
   Problem(const MatmulCall& m, std::int64_t rows) {
     const auto n = static_cast<std::uint64_t>(m.outputs), k = static_cast<std::uint64_t>(m.inputs);
     const auto r = static_cast<std::uint64_t>(rows);
-    good = cublasLtMatmulDescInit(&desc, m.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    const bool whole = m.in == DType::i8;
+    good = cublasLtMatmulDescInit(&desc,
+                                  whole    ? CUBLAS_COMPUTE_32I
+                                  : m.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                           : CUBLAS_COMPUTE_32F,
+                                  whole ? CUDA_R_32I : CUDA_R_32F);
     set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
-    if (m.in == DType::f8e4m3) {
-      set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, std::int8_t{1});
+    if (m.in == DType::f8e4m3) set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, std::int8_t{1});
+    if (m.column_scales != nullptr) {
       set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F);
       set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F);
       set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, m.column_scales);

@@ -84,8 +84,8 @@ Buffer WeightMaker::floats(ConstView v, std::int64_t n) {
   return memory;
 }
 
-std::unique_ptr<CudaWeight> WeightMaker::eight(ConstView weight, const WeightUse& use, ConstView bias, ConstView gamma,
-                                               ConstView beta) {
+std::unique_ptr<CudaWeight> WeightMaker::eight(ConstView weight, DType type, const WeightUse& use, ConstView bias,
+                                               ConstView gamma, ConstView beta) {
   require_float(weight, "a weight");
   const std::int64_t outputs = weight.rows(), inputs = weight.columns();
   const Buffer whole =
@@ -99,7 +99,7 @@ std::unique_ptr<CudaWeight> WeightMaker::eight(ConstView weight, const WeightUse
   Buffer ends[4];  // gamma, beta, bias, bounds
   QuantizeWeightCall c;
   c.weight = whole.data(), c.type = weight.dtype, c.rows = outputs, c.columns = inputs;
-  c.out = memory.data(), c.scales = scales.view().as<float>();
+  c.to = type, c.out = memory.data(), c.scales = scales.view().as<float>();
   if (gamma) {
     ends[0] = floats(gamma, inputs), ends[1] = floats(beta, inputs), ends[2] = floats(bias, outputs);
     ends[3] = device_floats(outputs);
@@ -107,7 +107,7 @@ std::unique_ptr<CudaWeight> WeightMaker::eight(ConstView weight, const WeightUse
     c.gamma = at(0), c.beta = at(1), c.bias = at(2), c.bounds = at(3);
   }
   health_.check(quantize_weight(c, staging_.stream()), "quantising a weight");
-  auto out = std::make_unique<CudaWeight>(std::move(memory), outputs, inputs, inputs, DType::f8e4m3, false);
+  auto out = std::make_unique<CudaWeight>(std::move(memory), outputs, inputs, inputs, type, false);
   if (gamma) {
     auto bounds = std::make_shared<std::vector<float>>(static_cast<std::size_t>(outputs));
     staging_.download(ends[3].data(), bounds->data(), ends[3].bytes());

@@ -29,6 +29,7 @@ class CudaWeight final : public PreparedWeight {
   bool folds_norm() const noexcept override { return static_cast<bool>(sums.view()); }
   /// Eight bits, with a scale for every output.
   bool eight() const noexcept { return has_scales(); }
+  bool e4m3() const noexcept { return type() == DType::f8e4m3; }
 
   // Of a layer with its LayerNorm folded in (norm_fold.cu), and of patch embedding with the pixels' normalisation.
   Tensor bias;  ///< f32 [outputs], with what the normalisation adds
@@ -59,9 +60,10 @@ class WeightMaker {
   std::unique_ptr<CudaWeight> split(ConstView weight);
   /// In f16, with the LayerNorm in front of it folded in; its columns are a multiple of 8 and at most kMostFolded.
   std::unique_ptr<CudaWeight> folded(ConstView weight, ConstView bias, ConstView gamma, ConstView beta);
-  /// In E4M3, for what reads rows of E4M3. With gamma and beta: behind a LayerNorm, whose outputs' bounds are found.
-  std::unique_ptr<CudaWeight> eight(ConstView weight, const WeightUse& use, ConstView bias = {}, ConstView gamma = {},
-                                    ConstView beta = {});
+  /// In f8e4m3 or i8, for what reads rows of that type. With gamma and beta: behind a LayerNorm, whose outputs' bounds
+  /// are found.
+  std::unique_ptr<CudaWeight> eight(ConstView weight, DType type, const WeightUse& use, ConstView bias = {},
+                                    ConstView gamma = {}, ConstView beta = {});
   std::unique_ptr<CudaWeight> patch_embed(ConstView weight, ConstView bias, const float mean[3], const float std[3],
                                           float rescale, DType type, bool tf32);
   /// float32; a vector (one dimension) is followed by its copies in the sixteen-bit types, see vector_as().

@@ -69,17 +69,7 @@ class CudaEight : public CudaTest {
     const std::int64_t most = std::max<std::int64_t>(8, (std::int64_t{1} << 24) / (s.inputs * s.outputs));
     return s.rows <= most ? 1 : ((s.rows + most - 1) / most) | 1;
   }
-  /// reference->linear() of the rows that are looked at. x, residual and out are whole.
-  void linear_by_reference(const LinearArgs& a, Size s) {
-    const std::int64_t every = rows_apart(s);
-    for (std::int64_t r = 0; r < s.rows; ++r) {
-      if (!is_looked_at(r, s.rows, every)) continue;
-      LinearArgs row = a;
-      row.x = a.x.view.row_range(r, 1), row.out.view = a.out.view.row_range(r, 1);
-      if (a.residual) row.residual = a.residual.row_range(r, 1);
-      reference->linear(row);
-    }
-  }
+  void linear_by_reference(const LinearArgs& a, Size s) { linear_of_some_rows(*reference, a, rows_apart(s)); }
 
   void compare(Size s, ActivationFn fn, Residual residual, bool with_bias, std::int64_t slack = 0,
                const std::string& kernel = "") {

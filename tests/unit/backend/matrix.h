@@ -53,11 +53,12 @@ class Matrix {
   ConstView host_vector() const { return {stored_.view().data, stored_.dtype(), {columns_}}; }
   /// What a backend wrote, as float32.
   float got(std::int64_t r, std::int64_t c) const {
-    float value = 0;
-    const auto size = static_cast<std::int64_t>(size_of(stored_.dtype()));
-    convert({stored_.view().data + (r * stride_ + c) * size, stored_.dtype(), {1}},
-            {reinterpret_cast<std::byte*>(&value), DType::f32, {1}});
-    return value;
+    const std::int64_t i = r * stride_ + c;
+    const View v = stored_.view();
+    if (v.dtype == DType::f32) return v.as<float>()[i];
+    if (v.dtype == DType::f16) return half_to_float(v.as<std::uint16_t>()[i]);
+    if (v.dtype == DType::bf16) return bfloat16_to_float(v.as<std::uint16_t>()[i]);
+    throw Error(Code::internal, "elements of this type are not compared");
   }
   std::int64_t rows() const { return rows_; }
   std::int64_t columns() const { return columns_; }
