@@ -41,7 +41,7 @@ Precision first_of(std::initializer_list<Precision> wanted, const backend::Backe
 const std::vector<Mode>& modes() {
   static const std::vector<Mode> kModes{
       {"default", "nothing set: the device's own precision, fp32 on a processor"},
-      {"fast", "shortest answers: eight bits where the device has them, else sixteen; a pass waits for nobody"},
+      {"fast", "shortest answers: int8, on a GPU fp8, else sixteen bits; a pass waits for nobody"},
       {"accurate", "fp32 throughout"},
       {"lite", "least memory: eight bits, small passes, small caches"},
       {"cpu", "the processor, in bf16 where it has that"},
@@ -71,12 +71,13 @@ ModeSettings mode_settings(std::string_view mode, DeviceId device, const Context
   const auto backend = engine::make_backend(device, context);
   const bool gpu = backend->stream() != nullptr;
   if (mode == "fast") {
-    s.precision = first_of({fp8, int8, fp16, bf16}, *backend);
+    // A GPU's int8 is for many rows: of few it waits for three kernels a layer.
+    s.precision = gpu ? first_of({fp8, fp16}, *backend) : first_of({int8, bf16}, *backend);
     s.delay_us = 0;
   } else if (mode == "accurate") {
     s.precision = fp32;
   } else if (mode == "lite") {
-    s.precision = first_of({int8, fp8, fp16, bf16}, *backend);
+    s.precision = first_of({fp8, int8, fp16, bf16}, *backend);
     s.max_batch = 8, s.text_cache = 1000, s.image_cache = 0, s.image_cache_mib = 4;
   } else if (mode == "cpu") {
     s.precision = first_of({bf16}, *backend);

@@ -91,7 +91,7 @@ TEST_P(CudaEngine, VectorsAreTheProcessors) {
     }
   };
   for (const Precision precision :
-       {Precision::fp32, Precision::tf32, Precision::fp16, Precision::bf16, Precision::fp8}) {
+       {Precision::fp32, Precision::tf32, Precision::fp16, Precision::bf16, Precision::int8, Precision::fp8}) {
     if (precision == Precision::fp8 && !computes(precision)) continue;
     Engine gpu(context_, options(GetParam(), "cuda:0", precision));
     EXPECT_EQ(gpu.info().device, "cuda:0");
