@@ -85,10 +85,33 @@ class Towers : public testing::TestWithParam<Case> {
     }
     side_ = std::make_unique<Side>(std::move(backend), folder_, precision, choices_);
     if (precision == Precision::fp8) by_bounds_ = std::make_unique<Side>(make(GetParam()), folder_, precision, none_);
-    if (has_twin) twin_ = std::make_unique<Side>(backend::make_reference_backend(), folder_, precision, choices_);
+    if (has_twin) {
+      twin_ = std::make_unique<Side>(backend::make_reference_backend(), folder_, precision, choices_of_twin());
+    }
   }
 
   const Model& model() const { return side_->model; }
+
+  /// What the device has no kernels for, by its shape, the reference does not compute in eight bits either.
+  EightBit choices_of_twin() {
+    EightBit out = choices_;
+    const auto look_at = [&](const std::string& tower, const BlockStore& blocks) {
+      for (int i = 0; i < blocks.count(); ++i) {
+        const HeldBlock held(blocks, i, *side_->backend);
+        const BlockWeights& w = *held;
+        const auto layer = [&](const char* part, const Linear& of) {
+          if (of.weight->has_scales()) return;
+          const std::string name = cat(tower, ".blocks.", i, '.', part);
+          LayerChoice choice = choices_.of(name);
+          choice.keep = true;
+          out.set(model().config, name, choice);
+        };
+        layer("qkv", w.qkv.weight ? w.qkv : w.kv), layer("out", w.out), layer("fc1", w.fc1), layer("fc2", w.fc2);
+      }
+    };
+    look_at("vision", *model().vision->blocks), look_at("text", *model().text->blocks);
+    return out;
+  }
 
   /// After every block, pooled and projected.
   Values images(Side& side) {
