@@ -64,6 +64,9 @@ class PreparedWeight {
 /// How an eight-bit weight will be used: what calibration chose for its layer. Other precisions ignore it.
 struct WeightUse {
   float input_scale = 0;  ///< one step of the input's static scale; 0: a scale per row, found as the row comes
+  /// f32 [N] on the host: one step of every output's weights, where they were rounded to multiples of it already (to
+  /// whole ones, or in fp8 to E4M3 numbers). An output's step is 0, or there are none: found from its weights.
+  ConstView steps{};
 };
 
 /// An activation as an operation reads or writes it: its elements and, for eight-bit types, a scale per row (f32).

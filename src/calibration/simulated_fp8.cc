@@ -61,7 +61,9 @@ std::unique_ptr<PreparedWeight> SimulatedFp8::prepare_linear(ConstView weight, P
   const Tensor rounded = host_tensor(DType::f32, {weight.rows(), weight.columns()});
   convert(weight, rounded.view());
   float* row = rounded.view().as<float>();
-  for (std::int64_t n = 0; n < weight.rows(); ++n, row += weight.columns()) round_row(row, weight.columns(), 0, row);
+  for (std::int64_t n = 0; n < weight.rows(); ++n, row += weight.columns()) {
+    round_row(row, weight.columns(), use.steps ? use.steps.as<float>()[n] : 0, row);
+  }
   return std::make_unique<SimulatedWeight>(to_.prepare_linear(rounded.view(), Precision::fp32, {}), use.input_scale);
 }
 

@@ -132,13 +132,13 @@ class CpuBackend final : public Backend {
   }
 
   std::unique_ptr<PreparedWeight> prepare_linear(ConstView weight, Precision p, const WeightUse& use) override {
-    if (p == Precision::int8) return pack_int8(weight, kernels_.panel, kernels_.int8_offset, use.input_scale);
+    if (p == Precision::int8) return pack_int8(weight, kernels_.panel, kernels_.int8_offset, use);
     return pack_linear(weight, types(p).activation, kernels_.panel);
   }
   std::unique_ptr<PreparedWeight> prepare_norm_linear(ConstView weight, ConstView, ConstView, ConstView, Precision p,
                                                       const WeightUse& use) override {
     if (p != Precision::int8) return prepare_linear(weight, p, use);
-    auto packed = pack_int8(weight, kernels_.panel, kernels_.int8_offset, use.input_scale);
+    auto packed = pack_int8(weight, kernels_.panel, kernels_.int8_offset, use);
     packed->takes_norm = true;
     return packed;
   }

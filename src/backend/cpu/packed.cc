@@ -67,14 +67,15 @@ void PackedWeight::quantise(std::int64_t first, std::int64_t count, const float*
     for (std::int64_t i = 0; i < inputs(); ++i) top = std::max(top, std::abs(rows[i])), sum += rows[i] * 0.0F;
     if (sum != 0) throw Error(Code::bad_data, cat("output ", first + j, " of a weight has values that are not finite"));
     const auto at = static_cast<std::size_t>(first + j);
-    const bool any = top > kSmallestTop;
-    scales_[at] = any ? top / 127 : 0;
-    const float inverse = any ? 127 / top : 0;
+    const bool any = top > kSmallestTop, given = any && scales_[at] > 0;
+    const float inverse = given ? 1 / scales_[at] : any ? 127 / top : 0;
+    if (!given) scales_[at] = any ? top / 127 : 0;
     std::int32_t values = 0;
     for (std::int64_t i = 0; i < inputs(); ++i) {
       // Rounds to even: there the sum's last digit is one.
       constexpr float kRounding = 0x1.8p23F;
-      const auto value = static_cast<std::int32_t>((rows[i] * inverse + kRounding) - kRounding);
+      const float scaled = std::clamp(rows[i] * inverse, -127.0F, 127.0F);  // a given scale may be too small
+      const auto value = static_cast<std::int32_t>((scaled + kRounding) - kRounding);
       fours[i] = static_cast<std::int8_t>(value);
       values += value;
     }
@@ -140,10 +141,11 @@ std::unique_ptr<PackedWeight> pack_linear(ConstView weight, DType type, int pane
   return packed;
 }
 
-std::unique_ptr<PackedWeight> pack_int8(ConstView weight, int panel, int input_offset, float input_scale) {
+std::unique_ptr<PackedWeight> pack_int8(ConstView weight, int panel, int input_offset, const WeightUse& use) {
   require_float(weight, "a weight");
   auto packed = std::make_unique<PackedWeight>(weight.rows(), weight.columns(), DType::i8, panel);
-  packed->input_offset = input_offset, packed->input_scale = input_scale;
+  packed->input_offset = input_offset, packed->input_scale = use.input_scale;
+  if (use.steps) packed->take_scales(use.steps.as<float>());
   pack_rows(weight, *packed);
   return packed;
 }

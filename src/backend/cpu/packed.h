@@ -1,6 +1,7 @@
 // Weight matrices in the order in which the kernels read them.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -30,6 +31,8 @@ class PackedWeight final : public PreparedWeight {
   /// `count` fills it or ends the matrix.
   void pack(std::int64_t first, std::int64_t count, const float* rows);
 
+  /// int8 only, before pack(): scales that are not to be found from the weights (WeightUse::steps).
+  void take_scales(const float* scales) { std::copy_n(scales, outputs(), scales_.begin()); }
   /// int8 only, zeros beyond the last output: the scales, and the sums that products begin with.
   const float* scales() const noexcept { return scales_.data(); }
   const std::int32_t* begin_with() const noexcept { return begin_with_.data(); }
@@ -59,8 +62,8 @@ class PackedWeight final : public PreparedWeight {
 
 std::unique_ptr<PackedWeight> pack_linear(ConstView weight, DType type, int panel);
 
-/// In int8. input_offset, input_scale: see PackedWeight. Throws bad_data where a weight is not finite.
-std::unique_ptr<PackedWeight> pack_int8(ConstView weight, int panel, int input_offset, float input_scale);
+/// In int8. input_offset: see PackedWeight. Throws bad_data where a weight is not finite.
+std::unique_ptr<PackedWeight> pack_int8(ConstView weight, int panel, int input_offset, const WeightUse& use);
 
 /// The convolution [D, 3, P, P] as a matrix over pixels in memory order (y, x, channel), acting on pixels minus the
 /// rounded mean: whole numbers that bf16 holds exactly. What rounding left goes into the bias.

@@ -59,6 +59,7 @@ __global__ void __launch_bounds__(kThreads) weight_kernel(const QuantizeWeightCa
   __shared__ float parts[kWarps];
   const std::int64_t row = blockIdx.x;
   const From* weight = static_cast<const From*>(c.weight) + row * c.columns;
+  const float given = c.given ? c.scales[row] : 0;  // before a thread writes it
   float most = 0, poison = 0;
   for (std::int64_t i = threadIdx.x; i < c.columns; i += kThreads) look_at<T>(to_float(weight[i]), most, poison);
   most = warp_max(most);
@@ -66,7 +67,7 @@ __global__ void __launch_bounds__(kThreads) weight_kernel(const QuantizeWeightCa
   __syncthreads();
   for (const float p : parts) most = fmaxf(most, p);
   poison = block_sum(poison, parts);
-  const Step step = step_of<T>(most);
+  const Step step = step_of<T>(most, given);
   T* out = static_cast<T*>(c.out) + row * c.columns;
   float squares = 0, shift = 0;
   for (std::int64_t i = threadIdx.x; i < c.columns; i += kThreads) {

@@ -78,6 +78,7 @@ struct QuantizeWeightCall {
   DType to = DType::f8e4m3;  ///< or i8
   void* out = nullptr;       // [rows, columns]
   float* scales = nullptr;   // [rows]
+  bool given = false;        ///< the scales that are positive stand there already
   /// Of a layer behind a LayerNorm: what no output can exceed, bounds[n] = sqrt(columns) |weight[n] gamma| +
   /// |weight[n] . beta + bias[n]|, since a normalised row's norm is at most sqrt(columns) (Cauchy, Schwarz).
   const float *gamma = nullptr, *beta = nullptr, *bias = nullptr;  // [columns], [columns], [rows] or null

@@ -100,6 +100,8 @@ std::unique_ptr<CudaWeight> WeightMaker::eight(ConstView weight, DType type, con
   QuantizeWeightCall c;
   c.weight = whole.data(), c.type = weight.dtype, c.rows = outputs, c.columns = inputs;
   c.to = type, c.out = memory.data(), c.scales = scales.view().as<float>();
+  c.given = static_cast<bool>(use.steps);
+  if (c.given) staging_.upload(use.steps.data, scales.view().data, scales.bytes());
   if (gamma) {
     ends[0] = floats(gamma, inputs), ends[1] = floats(beta, inputs), ends[2] = floats(bias, outputs);
     ends[3] = device_floats(outputs);

@@ -98,7 +98,8 @@ class ReferenceBackend final : public Backend {
     if (p != Precision::int8 && p != Precision::fp8) return w;
     w->input_scale = use.input_scale, w->fp8 = p == Precision::fp8;
     for (std::int64_t n = 0; n < weight.rows(); ++n) {
-      w->scales.push_back(quantise(w->values.data() + n * weight.columns(), weight.columns(), w->fp8));
+      const float step = use.steps ? use.steps.as<float>()[n] : 0;
+      w->scales.push_back(quantise(w->values.data() + n * weight.columns(), weight.columns(), w->fp8, step));
     }
     return w;
   }

@@ -69,6 +69,43 @@ TEST_P(CpuInt8, WholeNumbersAreMultipliedExactly) {
   }
 }
 
+TEST_P(CpuInt8, WeightsThatComeWithTheirStepsStayWhatTheyAre) {
+  const Shape s{9, 70, 67};
+  std::mt19937 random(6);
+  Matrix x(way().type(), s.rows, s.inputs), w(DType::f32, s.outputs, s.inputs), out(DType::f32, s.rows, s.outputs);
+  for (std::int64_t r = 0; r < s.rows; ++r) {
+    for (std::int64_t c = 0; c < s.inputs; ++c) x.at(r, c) = c == r ? 127 : static_cast<float>(random() % 255) - 127;
+  }
+  // At most 40 steps: a scale from the largest magnitude would fit none of them.
+  std::vector<float> steps;
+  std::vector<int> codes;
+  for (std::int64_t n = 0; n < s.outputs; ++n) {
+    steps.push_back(0.001F * static_cast<float>(n + 1) / 3);
+    for (std::int64_t c = 0; c < s.inputs; ++c) {
+      codes.push_back(static_cast<int>(random() % 81) - 40);
+      w.at(n, c) = static_cast<float>(codes.back()) * steps.back();
+    }
+  }
+  w.at(5, 3) = 1000 * steps[5], codes[static_cast<std::size_t>(5 * s.inputs + 3)] = 127;  // there are no more
+  x.store(), w.store();
+  const ConstView given(reinterpret_cast<const std::byte*>(steps.data()), DType::f32, {s.outputs});
+  for (const auto& backend : {cpu.get(), reference.get()}) {
+    const auto weight = backend->prepare_linear(w.reference(), Precision::int8, {0, given});
+    const bool mine = backend == cpu.get();
+    backend->linear({mine ? x.view() : x.reference(), weight.get(), {}, ActivationFn::none, {}, {out.view(), {}}});
+    for (std::int64_t r = 0; r < s.rows; ++r) {
+      for (std::int64_t n = 0; n < s.outputs; ++n) {
+        std::int64_t sum = 0;
+        for (std::int64_t c = 0; c < s.inputs; ++c) {
+          sum += std::lround(x.at(r, c)) * codes[static_cast<std::size_t>(n * s.inputs + c)];
+        }
+        const float want = static_cast<float>(sum) * steps[static_cast<std::size_t>(n)];
+        ASSERT_NEAR(out.got(r, n), want, 1e-6F * std::abs(want)) << mine << ": " << r << ", " << n;
+      }
+    }
+  }
+}
+
 TEST_P(CpuInt8, ExtremesDoNotSaturate) {
   // Where bytes' products are added in sixteen bits, two of these overflow.
   for (const std::int64_t inputs : {2, 4, 5, 1000}) {

@@ -185,6 +185,33 @@ TEST_P(CudaEight, WeightsOfNoKernelStaySixteenBits) {
   EXPECT_EQ(cuda->kept(GetParam()), Precision::fp16);
 }
 
+/// Numbers that a scale from the largest magnitude would move: at most 20 steps each, of 448.
+TEST_P(CudaEight, WeightsThatComeWithTheirStepsStayWhatTheyAre) {
+  const Size s{40, 256, 96};
+  DeviceMatrix x(*cuda, DType::f16, s.rows, s.inputs), w(*cuda, DType::f32, s.outputs, s.inputs);
+  DeviceMatrix out(*cuda, DType::f16, s.rows, s.outputs);
+  x.fill(1), w.fill(2, 5);
+  std::vector<float> steps;
+  for (std::int64_t n = 0; n < s.outputs; ++n) {
+    steps.push_back(0.01F + 0.0001F * static_cast<float>(n));
+    for (std::int64_t c = 0; c < s.inputs; ++c) w.at(n, c) = nearest_e4m3(w.at(n, c)) * steps.back();
+  }
+  w.store();
+  const ConstView given(reinterpret_cast<const std::byte*>(steps.data()), DType::f32, {s.outputs});
+  const auto mine = cuda->prepare_linear(w.host(), GetParam(), {0, given});
+  const auto truth = reference->prepare_linear(w.reference(), Precision::fp32);
+  const auto rows = quantized(x);
+  cuda->linear({x.view(), mine.get(), {}, ActivationFn::none, {}, {out.view(), {}}});
+  reference->linear({rows->reference(), truth.get(), {}, ActivationFn::none, {}, {out.reference(), {}}});
+  out.fetch();
+  for (std::int64_t r = 0; r < s.rows; ++r) {
+    for (std::int64_t n = 0; n < s.outputs; ++n) {
+      // Sums are of order one. Codes that are a step off would make them 2 % wrong.
+      ASSERT_NEAR(out.got(r, n), out.at(r, n), 0.01F + 0.004F * std::abs(out.at(r, n))) << r << ", " << n;
+    }
+  }
+}
+
 /// What the norm writes: every element the nearest there is to the exact one, and the scales behind the rows.
 TEST_P(CudaEight, RowsOfANormAreRoundedToNearest) {
   for (const auto& [rows, width] : {std::pair<std::int64_t, std::int64_t>{9, 64}, {70, 768}, {33, 1280}, {5, 2048}}) {

@@ -83,6 +83,13 @@ TEST(Reference, Fp8RoundsToE4m3) {
   args.weight = fixed.get();
   backend->linear(args);
   EXPECT_FLOAT_EQ(out[0], 0.25F * (448 * 448 + 3 * 288 + 0.40625F * 3.25F));
+  // Weights' steps: 0.5 cuts the first output at 224, where 300 goes too; a step of 0 is none.
+  std::vector<float> steps{0.5F, 0};
+  const auto given = backend->prepare_linear(view(w, {2, 3}), Precision::fp8, {0.25F, view(steps, {2})});
+  args.weight = given.get();
+  backend->linear(args);
+  EXPECT_FLOAT_EQ(out[0], 0.25F * (448 * 224 + 3 * 224 + 0.40625F * 3.25F));
+  EXPECT_FLOAT_EQ(out[1], 0.25F * 2 * (-448 * 448 + 3 * 1) + 1);
 }
 
 TEST(Reference, PrefixedCausalAttentionEqualsTheWholeSequence) {
