@@ -12,7 +12,7 @@ namespace {
 constexpr std::size_t kMaxDigits = 20;  // of a 64-bit number
 
 std::uint64_t bytes_of(std::string_view dtype) {
-  if (dtype == "U8" || dtype == "I8") return 1;
+  if (dtype == "U8" || dtype == "I8" || dtype == "F8_E4M3") return 1;
   if (dtype == "F16" || dtype == "BF16" || dtype == "I16") return 2;
   if (dtype == "F32" || dtype == "I32") return 4;
   if (dtype == "F64" || dtype == "I64") return 8;

@@ -5,6 +5,7 @@
 #include <optional>
 #include <system_error>
 
+#include "base/mapped_file.h"
 #include "base/strings.h"
 #include "hub/hub.h"
 
@@ -30,11 +31,27 @@ std::string read(const fs::path& file) {
   return text;
 }
 
+/// A calibration whole: with the rounded weights that it names.
+std::optional<model::Calibration> load(const fs::path& file, const model::ModelFiles& files, const std::string& hash,
+                                       Precision precision) {
+  auto found = model::parse_calibration(read(file), file.string(), files.config, hash, precision);
+  if (!found || found->weights_file.empty()) return found;
+  const fs::path weights = file.parent_path() / found->weights_file;
+  std::error_code error;
+  if (!fs::is_regular_file(weights, error)) {
+    throw Error(Code::not_found, cat(file.string(), " belongs with ", weights.string(),
+                                     ", which is not there: run `tandem calibrate` again, or copy both"));
+  }
+  const auto mapped = std::make_shared<const MappedFile>(weights);
+  found->take_weights(mapped->bytes(), mapped, weights.string(), files.config);
+  return found;
+}
+
 std::optional<model::Calibration> find(const model::ModelFiles& files, const EngineOptions& o) {
   if (o.calibration == "none") return std::nullopt;
   const std::string hash = files.open_weights()->hash();
   if (!o.calibration.empty()) {
-    auto found = model::parse_calibration(read(o.calibration), o.calibration, files.config, hash, o.precision);
+    auto found = load(o.calibration, files, hash, o.precision);
     if (!found) {
       throw Error(Code::bad_data, cat(o.calibration, " holds nothing for ", to_string(o.precision),
                                       ": run `tandem calibrate --precision ", to_string(o.precision), "`"));
@@ -44,19 +61,22 @@ std::optional<model::Calibration> find(const model::ModelFiles& files, const Eng
   for (const fs::path& place : calibration_places(files, hash)) {
     std::error_code error;
     if (!fs::is_regular_file(place, error)) continue;
-    if (auto found = model::parse_calibration(read(place), place.string(), files.config, hash, o.precision)) {
-      return found;
-    }
+    if (auto found = load(place, files, hash, o.precision)) return found;
   }
   return std::nullopt;
 }
 
 }  // namespace
 
+fs::path cached_calibration(const std::string& hash) {
+  return hub::own_cache_folder() / "calibration" / (hash + ".json");
+}
+
 std::vector<fs::path> calibration_places(const model::ModelFiles& files, const std::string& hash) {
   std::vector<fs::path> places;
   if (!files.folder.empty()) places.push_back(files.folder / model::kCalibrationFile);
-  places.push_back(hub::own_cache_folder() / "calibration" / (hash + ".json"));
+  places.push_back(cached_calibration(hash));
+  for (const fs::path& folder : hub::bundled_calibrations()) places.push_back(folder / (hash + ".json"));
   return places;
 }
 

@@ -10,8 +10,12 @@
 
 namespace tandem::engine {
 
-/// Where a model's calibration may stand, the first that exists counting: beside its weights, then in the cache folder,
-/// under the weights' hash. A random model has no folder.
+/// Where `tandem calibrate` keeps the calibration of weights with this hash that it cannot keep beside them.
+std::filesystem::path cached_calibration(const std::string& hash);
+
+/// Where a model's calibration may stand, the first that has the precision counting: beside its weights; in the cache
+/// folder; among those that this build has made. In the latter two it is named after the weights' hash. A random model
+/// has no folder.
 std::vector<std::filesystem::path> calibration_places(const model::ModelFiles& files, const std::string& hash);
 
 /// How the layers of a model compute under these options: those that are kept back, and a calibration's scales. Other

@@ -85,6 +85,20 @@ std::optional<fs::path> snapshot(const fs::path& cache, std::string_view name, c
   return std::nullopt;
 }
 
+/// The library that this code is in, then the program.
+std::vector<fs::path> own_files() {
+  // A name without its folder is argv[0] as somebody typed it, so this is the program.
+  std::vector<fs::path> selves;
+  Dl_info image{};
+  if (::dladdr(reinterpret_cast<const void*>(&bundled_models), &image) != 0 && *image.dli_fname == '/') {
+    selves.emplace_back(image.dli_fname);
+  }
+  std::error_code error;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  if (!error && (selves.empty() || selves.front() != program)) selves.push_back(program);
+  return selves;
+}
+
 RandomModel parse_random(const std::string& name) {
   const std::string_view rest = std::string_view(name).substr(std::string_view("random:").size());
   const auto colon = rest.find(':');
@@ -132,20 +146,22 @@ std::filesystem::path own_cache_folder() {
   return expand_home("~/.cache") / "tandem";
 }
 
+std::vector<std::filesystem::path> bundled_calibrations() {
+  std::vector<fs::path> places;
+  for (const fs::path& self : own_files()) {
+    const fs::path folder = self.parent_path(), prefix = folder.parent_path();
+    for (const fs::path& place :
+         {folder / "calibration", prefix / "calibration", prefix / "share" / "tandem" / "calibration"}) {
+      places.push_back(place);
+    }
+  }
+  return places;
+}
+
 std::filesystem::path bundled_models() {
   std::vector<fs::path> places;
   if (const auto value = variable("TANDEM_MODELS")) places.push_back(expand_home(*value));
-  // Beside the library that this code is in, then beside the program. A name without its folder is argv[0] as somebody
-  // typed it, so this is the program.
-  std::vector<fs::path> selves;
-  Dl_info image{};
-  if (::dladdr(reinterpret_cast<const void*>(&bundled_models), &image) != 0 && *image.dli_fname == '/') {
-    selves.emplace_back(image.dli_fname);
-  }
-  std::error_code error;
-  const fs::path program = fs::read_symlink("/proc/self/exe", error);
-  if (!error && (selves.empty() || selves.front() != program)) selves.push_back(program);
-  for (const fs::path& self : selves) {
+  for (const fs::path& self : own_files()) {
     const fs::path prefix = self.parent_path().parent_path();
     places.push_back(prefix / "share" / "tandem" / "models");
     places.push_back(prefix / "models");

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 #include <variant>
+#include <vector>
 
 namespace tandem::hub {
 
@@ -30,6 +31,10 @@ std::filesystem::path cache_folder();
 
 /// Where Tandem keeps what it made itself: XDG_CACHE_HOME/tandem, ~/.cache/tandem. It need not exist.
 std::filesystem::path own_cache_folder();
+
+/// Folders where calibrations that were made with this build may be, named after their model's weights: calibration
+/// beside libtandem or the executable, one folder up, or ../share/tandem/calibration. They need not exist.
+std::vector<std::filesystem::path> bundled_calibrations();
 
 /// Where the bundled models are: TANDEM_MODELS, beside libtandem or the executable (../share/tandem/models, ../models),
 /// or the source tree it was built from. Throws not_found naming all of them when none holds the demo model.

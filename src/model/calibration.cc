@@ -69,6 +69,7 @@ CalibratedLayer read_layer(const Fields& fields) {
       layer.choice.centre.push_back(finite(cat(fields.name("centre"), "[", i, "]"), (*averages)[i]));
     }
   }
+  layer.rounded = fields.boolean("rounded", false);
   layer.range = fields.text("range", "row");
   bool known = false;
   for (const char* range : kRanges) known = known || layer.range == range;
@@ -97,19 +98,22 @@ Ordered one_precision(const Calibration& c) {
     Ordered& to = layers[name] = Ordered::object();
     if (layer.choice.keep) to["keep"] = true;
     if (layer.choice.input_scale > 0) to["input_scale"] = layer.choice.input_scale;
+    if (layer.rounded) to["rounded"] = true;
     to["range"] = layer.range, to["error"] = layer.error;
     if (!layer.choice.migration.empty()) to["migration"] = layer.choice.migration;
     if (!layer.choice.centre.empty()) to["centre"] = layer.choice.centre;
   }
-  return {{"data", c.data},
-          {"against", c.against},
-          {"reached", c.reached},
-          {"eight_bit_share", c.eight_bit_share},
-          {"images", accuracy_json(c.images)},
-          {"texts", accuracy_json(c.texts)},
-          {"plain_images", accuracy_json(c.plain_images)},
-          {"plain_texts", accuracy_json(c.plain_texts)},
-          {"layers", layers}};
+  Ordered out{{"data", c.data},
+              {"against", c.against},
+              {"reached", c.reached},
+              {"eight_bit_share", c.eight_bit_share},
+              {"images", accuracy_json(c.images)},
+              {"texts", accuracy_json(c.texts)},
+              {"plain_images", accuracy_json(c.plain_images)},
+              {"plain_texts", accuracy_json(c.plain_texts)}};
+  if (!c.weights_file.empty()) out["weights"] = {{"file", c.weights_file}, {"hash", c.weights_hash}};
+  out["layers"] = layers;
+  return out;
 }
 
 }  // namespace
@@ -119,9 +123,36 @@ EightBit Calibration::choices(const Config& config, bool keep) const {
   for (const auto& [name, layer] : layers) {
     LayerChoice choice = layer.choice;
     choice.keep = choice.keep && keep;
+    if (layer.rounded && !choice.rounded) throw Error(Code::internal, cat("the weight of ", name, " was not taken"));
     out.set(config, name, std::move(choice));
   }
   return out;
+}
+
+std::vector<std::string> Calibration::rounded_layers() const {
+  std::vector<std::string> out;
+  for (const auto& [name, layer] : layers) {
+    if (layer.rounded) out.push_back(name);
+  }
+  return out;
+}
+
+void Calibration::take_weights(std::span<const std::byte> bytes, const std::shared_ptr<const void>& memory,
+                               const std::string& where, const Config& config) {
+  const std::string hash = rounded_hash(bytes);
+  if (hash != weights_hash) {
+    throw Error(Code::bad_data, cat(where, " has the hash ", hash, ", and its calibration names ", weights_hash,
+                                    ": it is damaged, or of another calibration; run `tandem calibrate` again"));
+  }
+  for (auto& [name, weight] : read_rounded(bytes, memory, where, config, precision, rounded_layers())) {
+    layers.at(name).choice.rounded = std::move(weight);
+  }
+}
+
+std::string weights_file_of(std::string_view calibration, Precision precision) {
+  constexpr std::string_view kEnd = ".json";
+  if (calibration.ends_with(kEnd)) calibration.remove_suffix(kEnd.size());
+  return cat(calibration, '.', to_string(precision), ".safetensors");
 }
 
 std::string calibration_text(const Calibration& calibration, std::string_view old) {
@@ -184,6 +215,14 @@ std::optional<Calibration> parse_calibration(std::string_view text, const std::s
   c.eight_bit_share = bounded(one, "eight_bit_share", 1, 0, 1);
   c.images = read_accuracy(one.object("images")), c.texts = read_accuracy(one.object("texts"));
   c.plain_images = read_accuracy(one.object("plain_images")), c.plain_texts = read_accuracy(one.object("plain_texts"));
+  const Fields weights = one.object("weights");
+  c.weights_file = weights.text("file", ""), c.weights_hash = weights.text("hash", "");
+  refuse_unknown(weights);
+  if (c.weights_file.find_first_of(std::string_view("/\0", 2)) != std::string::npos || c.weights_file == "." ||
+      c.weights_file == "..") {
+    throw Error(Code::bad_data,
+                cat(weights.name("file"), " is ", printable(c.weights_file), "; expected a name beside this file"));
+  }
   const Fields layers = one.object("layers");
   refuse_unknown(one);
   EightBit checked;
@@ -204,6 +243,10 @@ std::optional<Calibration> parse_calibration(std::string_view text, const std::s
       check(".centre", {.centre = read.choice.centre});
       c.layers.emplace(layer, std::move(read));
     }
+  }
+  if (c.rounded_layers().empty() != c.weights_file.empty()) {
+    throw Error(Code::bad_data, cat(weights.name("file"), c.weights_file.empty() ? " is missing" : " is named",
+                                    ", and layers are ", c.weights_file.empty() ? "" : "not ", "rounded"));
   }
   return c;
 }

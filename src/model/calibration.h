@@ -3,9 +3,12 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "model/eight_bit.h"
 #include "tandem/types.h"
@@ -18,8 +21,9 @@ constexpr const char* kCalibrationFile = "tandem-calibration.json";
 /// One layer: the choice, and for people how its range was found and what it costs.
 struct CalibratedLayer {
   LayerChoice choice;
-  std::string range;  ///< "row", "abs-max", "p99.99", "p99.9" or "mse"
-  double error = 0;   ///< of its inputs in eight bits: the root of their squared errors' share of their squares
+  std::string range;     ///< "row", "abs-max", "p99.99", "p99.9" or "mse"
+  double error = 0;      ///< of its inputs in eight bits: the root of their squared errors' share of their squares
+  bool rounded = false;  ///< its weight is one of those in Calibration::weights_file
 };
 
 /// Cosines of vectors with those in fp32.
@@ -39,10 +43,23 @@ struct Calibration {
   CalibratedAccuracy plain_images, plain_texts;   ///< with nothing chosen
   double eight_bit_share = 1;                     ///< of the blocks' multiply-adds
   bool reached = true;                            ///< the accuracy that was asked for
+  /// The file beside this one that holds the rounded weights, and its rounded_hash(); empty: no layer has any.
+  std::string weights_file, weights_hash;
 
-  /// The choices for a loader. `keep` false: the scales and factors alone.
+  /// The choices for a loader. `keep` false: the scales, factors and weights alone. Throws internal for a rounded
+  /// layer whose weight was not taken.
   EightBit choices(const Config& config, bool keep) const;
+  /// The names of the layers with a rounded weight.
+  std::vector<std::string> rounded_layers() const;
+  /// Their weights, from the bytes of weights_file, which `where` names. Throws bad_data for other bytes than were
+  /// written with this calibration, and what read_rounded() throws.
+  void take_weights(std::span<const std::byte> bytes, const std::shared_ptr<const void>& memory,
+                    const std::string& where, const Config& config);
 };
+
+/// The name of the file with the rounded weights beside a calibration of this name:
+/// tandem-calibration.int8.safetensors.
+std::string weights_file_of(std::string_view calibration, Precision precision);
 
 /// The text of a file with `calibration` in it, and with what `old`, the text of an earlier file of the same model,
 /// holds for other precisions. An `old` of another model or version, or that is damaged, is left out. Equal arguments

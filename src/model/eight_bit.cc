@@ -96,6 +96,10 @@ void EightBit::set(const Config& config, const std::string& layer, LayerChoice c
   for (const float f : choice.migration) {
     if (f <= 0) refuse(cat(layer, ": a factor is ", f, ", and must be positive"));
   }
+  if (choice.rounded && choice.rounded->codes.shape != layer_shape(config, layer)) {
+    refuse(cat(layer, " has a weight of ", to_string(layer_shape(config, layer)), ", and the rounded one is ",
+               to_string(choice.rounded->codes.shape)));
+  }
   if (choice == LayerChoice()) {
     choices_.erase(layer);
   } else {
@@ -117,6 +121,7 @@ std::string EightBit::key() const {
     for (const float f : choice.migration) out += cat(std::hexfloat, ' ', f);
     if (!choice.centre.empty()) out += " centre";
     for (const float f : choice.centre) out += cat(std::hexfloat, ' ', f);
+    if (choice.rounded) out += cat(" rounded ", choice.rounded->digest);
     out += '\n';
   }
   return out;

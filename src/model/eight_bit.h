@@ -2,11 +2,13 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "model/config.h"
+#include "model/rounded_weight.h"
 #include "tandem/types.h"
 
 namespace tandem::model {
@@ -28,6 +30,8 @@ struct LayerChoice {
   /// makes of it is added to the bias, in float32: what is left to be rounded is smaller, and so is what rounded
   /// weights multiply. Empty: none.
   std::vector<float> centre{};
+  /// Its weight in eight bits, in place of the nearest to the model's own. Null: none.
+  std::shared_ptr<const RoundedWeight> rounded{};
   friend bool operator==(const LayerChoice&, const LayerChoice&) = default;
 };
 
@@ -47,9 +51,9 @@ class EightBit {
   /// Throws invalid_argument naming a pattern that matches none.
   EightBit(const Config& config, const std::vector<std::string>& keep);
 
-  /// Throws invalid_argument for a name that is no layer of `config`, for factors where no norm stands in front or that
-  /// are not as many as the layer has inputs, and for factors or a scale that no range gives: not finite, negative, and
-  /// for a factor zero.
+  /// Throws invalid_argument for a name that is no layer of `config`, for a rounded weight of another shape, for
+  /// factors where no norm stands in front or that are not as many as the layer has inputs, and for factors or a scale
+  /// that no range gives: not finite, negative, and for a factor zero.
   void set(const Config& config, const std::string& layer, LayerChoice choice);
   /// What was chosen for a layer.
   const LayerChoice& of(std::string_view layer) const noexcept;

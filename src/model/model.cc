@@ -107,8 +107,10 @@ class Loader {
   /// `pooled`: read by the rows that pooling reads alone.
   void linear(const std::string& name, Linear& out, bool pooled) {
     const LayerChoice& choice = choice_of(name);
-    add(name + ".weight", [this, &out, &choice, pooled](ConstView v) {
-      out.weight = counted(backend_.prepare_linear(v, precision_of(choice, pooled), {choice.input_scale}));
+    add(name + ".weight", [this, &out, &choice, name, pooled](ConstView v) {
+      const Precision precision = precision_of(choice, pooled);
+      const Multiplied m = multiplied(name, choice, precision, v);
+      out.weight = counted(backend_.prepare_linear(m.weight, precision, {choice.input_scale, m.steps}));
     });
     vector(name + ".bias", out.bias);
   }
@@ -117,9 +119,11 @@ class Loader {
   void norm_linear(const std::string& norm, const std::string& name, Norm& norm_out, Linear& out, bool pooled) {
     const LayerChoice& choice = choice_of(name);
     with_norm(norm, name, norm_out,
-              [this, &out, &choice, pooled](ConstView w, ConstView bias, ConstView gamma, ConstView beta) {
-                out.weight = counted(backend_.prepare_norm_linear(w, bias, gamma, beta, precision_of(choice, pooled),
-                                                                  {choice.input_scale}));
+              [this, &out, &choice, name, pooled](ConstView w, ConstView bias, ConstView gamma, ConstView beta) {
+                const Precision precision = precision_of(choice, pooled);
+                const Multiplied m = multiplied(name, choice, precision, w);
+                out.weight = counted(backend_.prepare_norm_linear(m.weight, bias, gamma, beta, precision,
+                                                                  {choice.input_scale, m.steps}));
                 out.bias = counted(backend_.prepare_vector(bias));
               });
   }
@@ -127,12 +131,17 @@ class Loader {
   void norm_q_and_kv(const std::string& norm, const std::string& name, Norm& norm_out, Linear& q, Linear& kv) {
     const LayerChoice& choice = choice_of(name);
     with_norm(norm, name, norm_out,
-              [this, &q, &kv, &choice](ConstView w, ConstView bias, ConstView gamma, ConstView beta) {
+              [this, &q, &kv, &choice, name](ConstView w, ConstView bias, ConstView gamma, ConstView beta) {
                 const std::int64_t n = w.rows() / 3;
                 const auto part = [&](std::int64_t first, std::int64_t count, Linear& out, bool pooled) {
-                  const ConstView b(bias.column_range(first, count).data, bias.dtype, {count});
-                  out.weight = counted(backend_.prepare_norm_linear(
-                      w.row_range(first, count), b, gamma, beta, precision_of(choice, pooled), {choice.input_scale}));
+                  const auto vector = [&](ConstView v) {
+                    return v ? ConstView(v.column_range(first, count).data, v.dtype, {count}) : v;
+                  };
+                  const ConstView b = vector(bias);
+                  const Precision precision = precision_of(choice, pooled);
+                  const Multiplied m = multiplied(name, choice, precision, w);
+                  out.weight = counted(backend_.prepare_norm_linear(m.weight.row_range(first, count), b, gamma, beta,
+                                                                    precision, {choice.input_scale, vector(m.steps)}));
                   out.bias = counted(backend_.prepare_vector(b));
                 };
                 part(0, n, q, true), part(n, 2 * n, kv, false);
@@ -207,8 +216,32 @@ class Loader {
     if (found == table_.end()) throw Error(Code::internal, cat("the table of weights lacks ", name));
     return found->second;
   }
-  WeightReader::Loaded part_of(const WeightSpec& spec) {
-    return shard(reader_.read(spec), spec.shard, options_.tensor_rank, options_.tensor_ranks);
+  WeightReader::Loaded part_of(const WeightSpec& spec) { return part_of(reader_.read(spec), spec); }
+  WeightReader::Loaded part_of(WeightReader::Loaded whole, const WeightSpec& spec) const {
+    return shard(std::move(whole), spec.shard, options_.tensor_rank, options_.tensor_ranks);
+  }
+  /// What a layer multiplies with.
+  struct Multiplied {
+    ConstView weight, steps;  ///< steps: see WeightUse
+    WeightReader::Loaded weight_memory, step_memory;
+  };
+  /// The weight that calibration rounded, where there is one and the layer computes in eight bits; else `own`.
+  Multiplied multiplied(const std::string& name, const LayerChoice& choice, Precision precision, ConstView own) const {
+    Multiplied out;
+    out.weight = own;
+    if (!choice.rounded || choice.keep || !is_eight_bit(precision)) return out;
+    const RoundedWeight& rounded = *choice.rounded;
+    if ((rounded.codes.dtype == DType::f8e4m3) != (precision == Precision::fp8)) {
+      throw Error(Code::internal,
+                  cat("a weight of ", to_string(rounded.codes.dtype), " is not multiplied in ", to_string(precision)));
+    }
+    WeightReader::Loaded values, steps;
+    values.owned = values_of(rounded), values.view = values.owned.view();
+    steps.view = {reinterpret_cast<const std::byte*>(rounded.steps.data()), DType::f32, {values.view.rows()}};
+    out.weight_memory = part_of(std::move(values), spec(name + ".weight"));
+    out.step_memory = part_of(std::move(steps), spec(name + ".bias"));  // outputs divide as their biases do
+    out.weight = out.weight_memory.view, out.steps = out.step_memory.view;
+    return out;
   }
   const LayerChoice& choice_of(const std::string& name) const {
     return model::choice_of(options_.eight_bit != nullptr ? *options_.eight_bit : none_, name);

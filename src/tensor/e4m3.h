@@ -20,4 +20,23 @@ inline float round_to_e4m3(float x) noexcept {
   return std::copysign(std::bit_cast<float>(bits & ~0xfffffU), x);
 }
 
+/// The number that a byte is; 0x7f and 0xff are NaN.
+inline float e4m3_value(std::uint8_t code) noexcept {
+  const unsigned exponent = (code >> 3U) & 15U, fraction = code & 7U;
+  const float size = exponent == 15 && fraction == 7 ? NAN
+                     : exponent == 0                 ? static_cast<float>(fraction) * 0x1p-9F
+                                     : std::ldexp(static_cast<float>(8 + fraction), static_cast<int>(exponent) - 10);
+  return (code & 0x80U) != 0 ? -size : size;
+}
+
+/// The byte of the nearest E4M3 number, as round_to_e4m3() has it.
+inline std::uint8_t e4m3_code(float x) noexcept {
+  const unsigned sign = std::signbit(x) ? 0x80U : 0U;
+  if (std::isnan(x)) return static_cast<std::uint8_t>(sign | 0x7fU);
+  const float size = std::abs(round_to_e4m3(x));
+  if (size < 0x1p-6F) return static_cast<std::uint8_t>(sign | static_cast<unsigned>(size * 512));
+  const auto bits = std::bit_cast<std::uint32_t>(size);
+  return static_cast<std::uint8_t>(sign | (((bits >> 23U) - 120U) << 3U) | ((bits >> 20U) & 7U));
+}
+
 }  // namespace tandem

@@ -54,6 +54,29 @@ TEST(CalibrationFile, IsReadAsItWasWritten) {
   EXPECT_EQ(choices.all().size(), 3U);  // the fourth has the default
 }
 
+TEST(CalibrationFile, NamesTheFileOfItsRoundedWeights) {
+  EXPECT_EQ(weights_file_of(kCalibrationFile, Precision::int8), "tandem-calibration.int8.safetensors");
+  EXPECT_EQ(weights_file_of("named", Precision::fp8), "named.fp8.safetensors");
+  Calibration c = example();
+  c.layers["vision.blocks.1.fc2"].rounded = true;
+  c.weights_file = "w.safetensors", c.weights_hash = "0011";
+  const std::string text = calibration_text(c);
+  const auto read = parse_calibration(text, "f", test::small_config(), kHash, Precision::int8);
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->weights_file, "w.safetensors");
+  EXPECT_EQ(read->weights_hash, "0011");
+  EXPECT_EQ(read->rounded_layers(), std::vector<std::string>{"vision.blocks.1.fc2"});
+  EXPECT_EQ(calibration_text(*read), text);
+  for (const char* bad : {"../w", "a/b", "/w", ".", "..", ""}) {
+    auto json = nlohmann::json::parse(text);
+    json["precisions"]["int8"]["weights"]["file"] = bad;
+    EXPECT_NE(message(json.dump()).find("weights.file"), std::string::npos) << bad;
+  }
+  auto json = nlohmann::json::parse(text);
+  json["precisions"]["int8"]["layers"]["vision.blocks.1.fc2"].erase("rounded");
+  EXPECT_NE(message(json.dump()).find("weights.file"), std::string::npos);
+}
+
 TEST(CalibrationFile, PrecisionsStandBesideEachOtherInWhateverOrderTheyCame) {
   const std::string int8 = calibration_text(example()), fp8 = calibration_text(example(Precision::fp8));
   const std::string both = calibration_text(example(Precision::fp8), int8);
