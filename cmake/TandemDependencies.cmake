@@ -1,7 +1,7 @@
 # What the build takes from the system (tools/packages.txt) and from PyPI's C++ libraries (tools/requirements.txt, in
 # .venv). Every library has one target, so that a folder of src/ only names it:
 #
-#   Threads::Threads  Boost::headers  nlohmann_json::nlohmann_json  CLI11::CLI11
+#   Threads::Threads  Boost::headers  nlohmann_json::nlohmann_json  CLI11::CLI11  Eigen3::Eigen
 #   deps::jpeg  deps::png  deps::webp  deps::gif  deps::zlib     linked statically into programs
 #   simdjson::simdjson  DNNL::dnnl  deps::gomp  prometheus-cpp::core   no static archive: carried beside the binary
 #
@@ -12,6 +12,7 @@ find_package(Threads REQUIRED)
 find_package(Boost 1.81 REQUIRED)
 find_package(nlohmann_json 3.10 REQUIRED)
 find_package(CLI11 REQUIRED)
+find_package(Eigen3 3.3 REQUIRED NO_MODULE)
 find_package(simdjson REQUIRED)
 
 # Its own CMake package wants civetweb and curl for parts that are not used here: only the core is looked for.

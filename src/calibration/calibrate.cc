@@ -11,6 +11,7 @@
 #include "base/strings.h"
 #include "calibration/collector.h"
 #include "calibration/migration.h"
+#include "calibration/round_layers.h"
 #include "calibration/switched.h"
 #include "tandem/error.h"
 #include "verify/agreement.h"
@@ -18,17 +19,34 @@
 namespace tandem::calibration {
 namespace {
 
-using model::CalibratedAccuracy;
 using model::EightBit;
 
-struct Accuracies {
-  CalibratedAccuracy images, texts;
+/// Of a kind of inputs. What is chosen by the worst one alone is chosen by chance: the worst few tell more.
+struct Accuracy : model::CalibratedAccuracy {
+  double tail = 1;  ///< the mean cosine of the worst fiftieth
 };
 
-CalibratedAccuracy accuracy(const std::vector<float>& got, const std::vector<float>& want, std::size_t dim) {
+struct Accuracies {
+  Accuracy images, texts;
+};
+
+std::vector<double> cosines(const std::vector<float>& got, const std::vector<float>& want, std::size_t dim) {
+  std::vector<double> out(want.size() / dim);
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const auto at = static_cast<std::ptrdiff_t>(i * dim), end = at + static_cast<std::ptrdiff_t>(dim);
+    out[i] = std::inner_product(got.begin() + at, got.begin() + end, want.begin() + at, 0.0);
+  }
+  return out;
+}
+
+Accuracy accuracy(const std::vector<float>& got, const std::vector<float>& want, std::size_t dim) {
   const verify::Closeness c = verify::closeness(got, want, dim);
   if (c.items == 0) return {};
-  return {static_cast<std::int64_t>(c.items), c.mean_cosine, c.min_cosine};
+  std::vector<double> all = cosines(got, want, dim);
+  std::ranges::sort(all);
+  const std::size_t few = (all.size() + 49) / 50;
+  const double sum = std::accumulate(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(few), 0.0);
+  return {{static_cast<std::int64_t>(c.items), c.mean_cosine, c.min_cosine}, sum / static_cast<double>(few)};
 }
 
 /// Rows of a matrix.
@@ -48,12 +66,7 @@ std::vector<std::size_t> telling(const std::vector<float>& got, const std::vecto
   std::vector<std::size_t> order(all);
   std::iota(order.begin(), order.end(), std::size_t{0});
   if (count >= all) return order;
-  std::vector<double> cosine(all);
-  for (std::size_t i = 0; i < all; ++i) {
-    cosine[i] = std::inner_product(got.begin() + static_cast<std::ptrdiff_t>(i * dim),
-                                   got.begin() + static_cast<std::ptrdiff_t>((i + 1) * dim),
-                                   want.begin() + static_cast<std::ptrdiff_t>(i * dim), 0.0);
-  }
+  const std::vector<double> cosine = cosines(got, want, dim);
   std::ranges::stable_sort(order, {}, [&](std::size_t i) { return cosine[i]; });
   std::set<std::size_t> chosen(order.begin(), order.begin() + static_cast<std::ptrdiff_t>((count + 1) / 2));
   for (std::size_t i = 0; i < count && chosen.size() < count; ++i) chosen.insert(i * all / count);
@@ -94,16 +107,18 @@ class Search {
   Accuracies accuracies(const Vectors& got) const {
     return {accuracy(got.images, want_.images, dim_), accuracy(got.texts, want_.texts, dim_)};
   }
-  /// 2 where both targets are just reached, 0 where nothing is lost.
-  double loss(const CalibratedAccuracy& a) const {
-    return (1 - a.mean_cosine) / (1 - options_.target_mean) + (1 - a.min_cosine) / (1 - options_.target_worst);
+  /// 2 where the mean, and the worst ones' mean, are just what the targets say; 0 where nothing is lost.
+  double loss(const Accuracy& a) const {
+    return (1 - a.mean_cosine) / (1 - options_.target_mean) + (1 - a.tail) / (1 - options_.target_worst);
   }
   double loss(const Accuracies& a) const { return loss(a.images) + loss(a.texts); }
-  bool reached(const CalibratedAccuracy& a) const {
+  bool reached(const Accuracy& a) const {
     return a.items == 0 || (a.mean_cosine >= options_.target_mean && a.min_cosine >= options_.target_worst);
   }
 
   void collect();
+  /// Offers weights that are rounded for what they are multiplied with.
+  void round();
   /// Replaces `layers` and `vectors` where these choices lose less.
   void offer(Layers layers, const std::string& what);
   /// The layers of one tower that are put back.
@@ -134,6 +149,29 @@ void Search::offer(Layers layers, const std::string& what) {
   const double lost = loss(accuracies(got));
   if (loss_ && *loss_ <= lost) return;
   loss_ = lost, got_ = std::move(got), layers_ = std::move(layers);
+}
+
+void Search::round() {
+  std::set<std::string> eight;
+  {
+    const EightBit choices_now = choices(layers_);
+    const model::Model model = load(choices_now, options_.precision);
+    for (const auto& [weight, product] : products_of(model, backend_)) {
+      if (weight->has_scales()) eight.insert(product.layer);
+    }
+  }
+  std::erase_if(eight, [&](const std::string& layer) { return !seen_.contains(layer); });
+  std::map<std::string, double> rows;
+  for (const auto& [layer, seen] : seen_) rows[layer] = seen.row_count;
+  RoundingOptions how;
+  how.precision = options_.precision, how.batch = options_.batch;
+  how.threads = options_.threads, how.pool = options_.pool;
+  const model::Model model = load({}, Precision::fp32);
+  Layers rounded = layers_;
+  for (auto& [layer, weight] : round_layers(files_, backend_, model, inputs_, eight, layers_, rows, how, watch_)) {
+    rounded[layer].choice.rounded = std::move(weight), rounded[layer].rounded = true;
+  }
+  offer(std::move(rounded), "eight bits, weights rounded for their inputs");
 }
 
 std::set<std::string> Search::keep_back(Switched& switched, const model::Model& model, bool images) {
@@ -188,7 +226,7 @@ std::set<std::string> Search::keep_back(Switched& switched, const model::Model& 
       if (found.cost + c.cost > options_.most_kept) continue;
       auto back = found.back;
       back.insert(c.layer);
-      const CalibratedAccuracy a = measure(back, some, want_some);
+      const Accuracy a = measure(back, some, want_some);
       if (loss(a) >= found.loss) continue;
       found.back = std::move(back), found.cost += c.cost, found.loss = loss(a);
       // The sample has the worst of all: where it fails all do.
@@ -244,6 +282,8 @@ model::Calibration Search::run() {
     offer(std::move(migrated), "eight bits, migrated");
   }
 
+  if (options_.round) round();
+
   Accuracies now = accuracies(got_);
   if (!reached(now.images) || !reached(now.texts)) {
     const EightBit choices_now = choices(layers_);
@@ -256,7 +296,7 @@ model::Calibration Search::run() {
     switched.take(back);
     now = accuracies(vectors(switched, model, inputs_, "eight bits, layers kept back"));
     for (const std::string& layer : back) {
-      layers_[layer].choice = {.keep = true};
+      layers_[layer].choice = {.keep = true}, layers_[layer].rounded = false;
     }
   }
   double work = 0, kept = 0;

@@ -1,5 +1,7 @@
 #include "calibration/layer_map.h"
 
+#include <string_view>
+
 #include "base/strings.h"
 
 namespace tandem::calibration {
@@ -20,6 +22,19 @@ void add_blocks(Map& map, const char* tower, const model::BlockStore& blocks, ba
 }
 
 }  // namespace
+
+std::string layer_of(const std::string& tensor) {
+  constexpr std::string_view kEnd = ".weight";
+  if (tensor.find(".blocks.") == std::string::npos || !tensor.ends_with(kEnd)) return {};
+  const std::string name = tensor.substr(0, tensor.size() - kEnd.size());
+  for (const char* part : {".attn.qkv", ".attn.out", ".mlp.fc1", ".mlp.fc2"}) {
+    if (name.ends_with(part)) {
+      const std::size_t last = name.rfind('.'), before = name.rfind('.', last - 1);
+      return name.substr(0, before) + name.substr(last);
+    }
+  }
+  return {};
+}
 
 Map products_of(const model::Model& model, backend::Backend& backend) {
   Map map;

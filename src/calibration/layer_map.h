@@ -17,6 +17,15 @@ struct Product {
   const model::Norm* norm = nullptr;  ///< in front; none: there is none
 };
 
+/// The layer whose weight a tensor of the table is: "vision.blocks.5.attn.qkv.weight" is "vision.blocks.5.qkv". Empty:
+/// of none.
+std::string layer_of(const std::string& tensor);
+
+/// Whether a norm stands in front of a layer, which may take something over from it.
+inline bool has_norm(const std::string& layer) {
+  return layer.ends_with(".qkv") || layer.ends_with(".fc1");
+}
+
 /// A loaded model's, whose blocks stay in memory, by their weights.
 std::map<const backend::PreparedWeight*, Product> products_of(const model::Model& model, backend::Backend& backend);
 

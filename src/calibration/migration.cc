@@ -3,22 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "calibration/layer_map.h"
 #include "model/weights.h"
 
 namespace tandem::calibration {
-namespace {
-
-/// "vision.blocks.5.attn.qkv.weight" -> "vision.blocks.5.qkv"; no such layer: empty.
-std::string layer_of(const std::string& tensor) {
-  for (const auto& [stored, layer] : {std::pair{".attn.qkv.weight", ".qkv"}, std::pair{".mlp.fc1.weight", ".fc1"}}) {
-    const std::string_view end = stored;
-    if (tensor.ends_with(end)) return tensor.substr(0, tensor.size() - end.size()) + layer;
-  }
-  return {};
-}
-
-}  // namespace
-
 std::vector<float> migration_factors(const std::vector<float>& inputs, const std::vector<float>& columns,
                                      double alpha) {
   constexpr double kLeast = 1e-4, kMost = 1e4, kNothing = 1e-12;
@@ -36,7 +24,7 @@ std::map<std::string, std::vector<float>> migrate(const model::Config& config, m
   model::WeightReader reader(config, source);
   for (const model::WeightSpec& spec : weight_table(config)) {
     const auto found = seen.find(layer_of(spec.name));
-    if (found == seen.end()) continue;
+    if (found == seen.end() || !has_norm(found->first)) continue;
     std::vector<float> columns(static_cast<std::size_t>(spec.shape[1]), 0.0F);
     {
       const auto loaded = reader.read(spec);

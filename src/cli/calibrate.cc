@@ -1,16 +1,11 @@
 // tandem calibrate: scales and kept layers for a model's eight-bit precisions, written beside it.
 #include "calibration/calibrate.h"
 
-#include <unistd.h>
-
 #include <filesystem>
-#include <fstream>
 #include <iomanip>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <sstream>
-#include <system_error>
 
 #include "base/strings.h"
 #include "base/thread_pool.h"
@@ -18,14 +13,13 @@
 #include "cli/calibrate_inputs.h"
 #include "cli/commands.h"
 #include "cli/progress.h"
+#include "cli/write_calibration.h"
 #include "embed/output_file.h"
 #include "engine/backends.h"
-#include "engine/find_calibration.h"
 
 namespace tandem::cli {
 namespace {
 
-namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 struct Options {
@@ -34,30 +28,8 @@ struct Options {
   calibration::Options how;
   std::string output;
   int batch = 8, sensitivity_samples = 32;
+  bool nearest = false;
 };
-
-/// Where the file goes: --output, else beside the model where that can be written, else the cache folder.
-fs::path destination(const Options& options, const model::ModelFiles& files, const std::string& hash) {
-  if (!options.output.empty()) return options.output;
-  const auto places = engine::calibration_places(files, hash);
-  if (places.size() > 1 && ::access(files.folder.c_str(), W_OK) == 0) {
-    const fs::path& beside = places.front();
-    std::error_code error;
-    if (!fs::exists(beside, error) || ::access(beside.c_str(), W_OK) == 0) return beside;
-  }
-  std::error_code error;
-  fs::create_directories(places.back().parent_path(), error);
-  if (error) {
-    throw Error(Code::io_error, cat("cannot make the folder ", places.back().parent_path().string(), ": ",
-                                    error.message(), "; name a file with --output"));
-  }
-  return places.back();
-}
-
-std::string earlier(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
 
 /// One line a stage.
 class Stages {
@@ -108,7 +80,8 @@ std::string for_people(const model::Calibration& c, const std::string& file) {
   }
   out << "scales:";
   for (const auto& [range, count] : ranges) out << ' ' << count << " by " << range << (range == "row" ? "s" : "");
-  out << (migrated ? "; migrated" : "") << "\nkept back:";
+  out << (migrated ? "; migrated" : "") << "\nweights rounded for their inputs: " << c.rounded_layers().size() << " of "
+      << c.layers.size() << "\nkept back:";
   const auto names = kept(c);
   if (names.empty()) out << " nothing";
   for (const std::string& name : names) out << ' ' << name;
@@ -141,13 +114,13 @@ int run(const Options& options, Console& console) {
 
   const model::ModelFiles files = open_model(options.common);
   const std::string hash = files.open_weights()->hash();
-  const fs::path file = destination(options, files, hash);
+  const std::filesystem::path file = calibration_destination(options.output, files, hash);
   embed::check_output_path(file.string());
   CalibrationInputs inputs = calibration_inputs(options.common, options.data, stop, console);
   if (inputs.inputs.pictures.empty()) return stop.exit_code();
   ThreadPool pool(usable_cores());
   how.threads = std::min(usable_cores() + 1, 8), how.pool = &pool;
-  how.batch = static_cast<std::size_t>(options.batch);
+  how.batch = static_cast<std::size_t>(options.batch), how.round = !options.nearest;
   how.sensitivity_samples = static_cast<std::size_t>(options.sensitivity_samples);
   model::Calibration found;
   try {
@@ -157,9 +130,7 @@ int run(const Options& options, Console& console) {
     return stop.exit_code();
   }
   found.data = inputs.description, found.against = cat(to_string(device->device()), " (", backend.isa(), ")");
-  embed::OutputFile out(file.string());
-  out.append(model::calibration_text(found, earlier(file)));
-  out.commit();
+  write_calibration(found, file);
 
   if (console.json) {
     console.print(Json{{"file", file.string()},
@@ -170,6 +141,7 @@ int run(const Options& options, Console& console) {
                        {"texts", accuracy_json(found.texts)},
                        {"plain_images", accuracy_json(found.plain_images)},
                        {"plain_texts", accuracy_json(found.plain_texts)},
+                       {"rounded", found.rounded_layers()},
                        {"kept", kept(found)},
                        {"eight_bit_share", found.eight_bit_share},
                        {"reached", found.reached}}
@@ -205,10 +177,12 @@ Command declare_calibrate(CLI::App& root) {
       .real("--migrate", options->how.migration, 0, 1,
             "SmoothQuant's alpha, such as 0.5: large inputs of a layer move into its weights, where that helps; 0: no")
       ->default_str("0");
+  flags.flag("--nearest", options->nearest,
+             "weights are rounded each to the nearest number, not for what they are multiplied with: quicker");
   flags
       .real("--target-cosine", options->how.target_worst, -1, 0.999999,
             "layers are kept back until no vector's cosine with fp32 is below")
-      ->default_str("0.985");
+      ->default_str("0.99");
   flags.real("--target-mean", options->how.target_mean, -1, 0.999999, "and their mean is not below")
       ->default_str("0.997");
   flags.real("--most-kept", options->how.most_kept, 0, 1, "the share of a tower's multiply-adds that may be kept back")
@@ -219,7 +193,7 @@ Command declare_calibrate(CLI::App& root) {
       ->default_str("32");
   flags.number("--batch", options->batch, 1, 4096, "items in a forward pass")->default_str("8");
   flags.text("--output", options->output,
-             "the file; default: tandem-calibration.json beside the model, where it is "
+             "the file, or a folder; default: tandem-calibration.json beside the model, where it is "
              "found by itself; in the cache folder where that cannot be written");
   declare_common(*app, options->common);
   app->footer(

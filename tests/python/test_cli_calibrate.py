@@ -74,6 +74,48 @@ def test_int8_takes_it_and_can_do_without(tandem, model):
     assert embed(tandem, model, "--calibration", "none", "--keep", "vision.blocks.0.fc2").out == kept
 
 
+def test_the_rounded_weights_belong_to_it(tandem, model, tmp_path):
+    row = calibrate(tandem, model, "--precision", "int8", "--data", SAMPLE)
+    weights = model / "tandem-calibration.int8.safetensors"
+    assert row["rounded"] and weights.is_file()
+    with_it, bytes_ = embed(tandem, model).out, weights.read_bytes()
+    assert with_it != embed(tandem, model, "--calibration", "none").out
+    # The file of another calibration, bytes that changed, some that are missing, none at all.
+    calibrate(tandem, model, "--precision", "int8", "--samples", 11, "--output", tmp_path / "other.json")
+    for bad in [(tmp_path / "other.int8.safetensors").read_bytes(), bytes_[:-3] + b"\1\2\3", bytes_[:-1], b""]:
+        weights.write_bytes(bad)
+        refused = embed(tandem, model)
+        assert refused.code == 1 and weights.name in refused.err and "calibrate" in refused.err
+    weights.unlink()
+    missing = embed(tandem, model)
+    assert missing.code == 1 and weights.name in missing.err
+    weights.write_bytes(bytes_)
+    assert embed(tandem, model).out == with_it
+    # The whole of it can be moved, and what is no longer wanted goes.
+    shutil.move(weights, tmp_path / weights.name)
+    shutil.move(model / NAME, tmp_path / NAME)
+    assert embed(tandem, model, "--calibration", tmp_path / NAME).out == with_it
+    shutil.move(tmp_path / NAME, model / NAME)
+    shutil.move(tmp_path / weights.name, weights)
+    assert calibrate(tandem, model, "--precision", "int8", "--data", SAMPLE, "--nearest")["rounded"] == []
+    assert not weights.exists()
+
+
+def test_verify_takes_it_and_can_do_without(tandem, model):
+    args = ("verify", "--model", model, "--precision", "int8", "--data", SAMPLE, "--samples", 6, "--json")
+    plain = tandem(*args).rows[0]["mean_cosine"]
+    calibrate(tandem, model, "--precision", "int8", "--data", SAMPLE)
+    assert tandem(*args).rows[0]["mean_cosine"] != plain
+    assert tandem(*args, "--calibration", "none").rows[0]["mean_cosine"] == plain
+    assert tandem(*args, "--calibration", model / NAME, "--keep", "*").rows[0]["mean_cosine"] > plain
+    assert tandem(*args, "--keep", "none").code == tandem(*args, "--keep", "auto").code == 0
+
+
+def test_a_folder_as_output_names_the_file_after_the_weights(tandem, model, tmp_path):
+    row = calibrate(tandem, model, "--precision", "int8", "--output", tmp_path)
+    assert row["file"] == str(tmp_path / (row["model_hash"] + ".json"))
+
+
 def test_another_models_file_is_refused(tandem, model, tmp_path):
     calibrate(tandem, model, "--precision", "int8")
     other = shutil.copytree(TINY / "hf_gelu_head80", tmp_path / "other")
