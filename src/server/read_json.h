@@ -4,6 +4,7 @@
 #include <simdjson.h>
 
 #include <cstdint>
+#include <memory>
 #include <set>
 #include <string>
 #include <string_view>
@@ -55,6 +56,9 @@ std::size_t count_values(std::string_view json) noexcept;
 class Document {
  public:
   Document(const std::string& json, const BodyLimits& limits);
+  ~Document();
+  Document(const Document&) = delete;
+  Document& operator=(const Document&) = delete;
 
   const Object& fields() const noexcept { return fields_; }
 
@@ -70,7 +74,7 @@ class Document {
   }
 
  private:
-  simdjson::dom::parser parser_;
+  std::unique_ptr<simdjson::dom::parser> parser_;
   Object fields_;
 };
 
