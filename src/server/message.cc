@@ -6,6 +6,9 @@
 #include <cmath>
 #include <new>
 #include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/strings.h"
 
 namespace tandem::server {
 
@@ -176,18 +179,23 @@ std::string percent_decoded(std::string_view text) {
 }
 
 std::string query_value(std::string_view query, std::string_view name) {
+  std::optional<std::string> found;
   while (!query.empty()) {
     const std::size_t end = std::min(query.find('&'), query.size());
     std::string_view pair = query.substr(0, end);
     query.remove_prefix(std::min(end + 1, query.size()));
     const std::size_t equals = std::min(pair.find('='), pair.size());
     if (pair.substr(0, equals) != name) continue;
+    if (found) {
+      throw FieldError(Code::invalid_argument, cat("the query parameter \"", name, "\" is given twice"),
+                       std::string(name));
+    }
     pair.remove_prefix(std::min(equals + 1, pair.size()));
-    std::string value(pair);
-    std::replace(value.begin(), value.end(), '+', ' ');
-    return percent_decoded(value);
+    found.emplace(pair);
+    std::replace(found->begin(), found->end(), '+', ' ');
+    found = percent_decoded(*found);
   }
-  return {};
+  return found.value_or("");
 }
 
 }  // namespace tandem::server

@@ -111,7 +111,7 @@ void append_number(float value, std::string& out);
 /// "%2F" to '/'; what is no two hexadecimal digits stays as it is.
 std::string percent_decoded(std::string_view text);
 
-/// The value of a query parameter, decoded; empty when absent.
+/// The value of a query parameter, decoded; empty when absent. Throws invalid_argument where it is given twice.
 std::string query_value(std::string_view query, std::string_view name);
 
 }  // namespace tandem::server

@@ -101,12 +101,21 @@ json components() {
   return out;
 }
 
-/// "$WIDTH" and the like to what this server knows.
+/// "$WIDTH" and the like to what this server knows; out of a list goes what is null there.
 void fill_in(json& value, const json& facts) {
-  if (value.is_string()) {
-    const auto fact = facts.find(value.get_ref<const std::string&>());
-    if (fact != facts.end()) value = *fact;
+  const auto known = [&](const json& word) {
+    return word.is_string() ? facts.find(word.get_ref<const std::string&>()) : facts.end();
+  };
+  if (const auto fact = known(value); fact != facts.end()) {
+    value = *fact;
   } else if (value.is_structured()) {
+    if (value.is_array()) {
+      const auto gone = [&](const json& word) {
+        const auto at = known(word);
+        return at != facts.end() && at->is_null();
+      };
+      value.erase(std::remove_if(value.begin(), value.end(), gone), value.end());
+    }
     for (json& inner : value) fill_in(inner, facts);
   }
 }
@@ -146,7 +155,9 @@ json facts_of(const Service& service) {
   int width = 0;
   for (const Service* model : service.models()) width = std::max(width, model->loaded() ? model->info().embed_dim : 0);
   const ServerOptions& options = service.options();
+  const bool labels = loaded && !service.defaults().labels.empty();
   return {{"$MODELS", models},
+          {"$LABELS", labels ? json() : json("labels")},  // required by models that have none of their own
           {"$PICTURE", kPicture},
           {"$ITEMS", options.max_items},
           {"$WIDTH", width > 0 ? width : 1 << 20},

@@ -299,12 +299,19 @@ def test_models_that_clients_cannot_choose_are_not_asked_for(server):
     assert server.post("/rerank", {"query": "a", "documents": ["a"], "model": "other"}).status == 404
 
 
+def test_a_query_parameter_given_twice_is_refused(server):
+    twice = server.get("/gallery?limit=1&offset=2&limit=3")
+    assert twice.status == 400 and "is given twice" in twice.json["error"]["message"]
+
+
 def test_the_description_and_its_page(server):
     api = server.get("/openapi.json").json
     assert api["openapi"].startswith("3.1") and len(api["paths"]) > 25
     assert api["components"]["schemas"]["Model"]["enum"] == ["hf_quickgelu", "default"]
     example, = api["components"]["schemas"]["Picture"]["examples"]
     assert len(server.embed([example])[0]) == 24
+    for shape in api["paths"]["/classify"]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"]:
+        assert shape["required"][1:] == ["labels"]  # this model has none of its own
     page = server.get("/docs")
     assert page.status == 200 and page.headers["Content-Type"].startswith("text/html")
     for path in "/assets/docs.js", "/assets/docs.css":
