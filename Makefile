@@ -23,8 +23,8 @@ setup-dev: ## the same for fuzz, tidy and format
 build/build.ninja: CMakePresets.json | setup
 	@cmake --preset release
 
-build: setup build/build.ninja ## build/tandem
-	@cmake --build --preset release -j $(JOBS) --target tandem
+build: setup build/build.ninja ## build/tandem, and the default model's calibration
+	@cmake --build --preset release -j $(JOBS) --target tandem calibration
 
 serve: build ## build, then the web page and the API on http://HOST:PORT (7860)
 	@build/tandem serve --host $(HOST) --port $(PORT) $(ARGS)
