@@ -54,7 +54,7 @@ def embed(tandem, model, *args):
 
 def test_int8_takes_it_and_can_do_without(tandem, model):
     plain = embed(tandem, model).out
-    calibrate(tandem, model, "--precision", "int8")
+    calibrate(tandem, model, "--precision", "int8", "--nearest")
     path = model / NAME
     written = json.loads(path.read_text())
     # A step that cuts nearly everything, and nothing else: whoever takes it gives other vectors.
