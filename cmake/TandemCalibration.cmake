@@ -4,6 +4,7 @@
 #
 # Made again when the model or what calibration is made of changes, not with every change of the program.
 option(TANDEM_CALIBRATE "Calibrate the default model's eight-bit precisions as part of the build" ON)
+set(TANDEM_CALIBRATED int8 fp8 CACHE STRING "The precisions that are calibrated")
 
 if(TARGET tandem AND TANDEM_CALIBRATE AND NOT TANDEM_SANITIZE AND NOT CMAKE_CROSSCOMPILING)
   set(calibration ${PROJECT_BINARY_DIR}/calibration)
@@ -14,7 +15,7 @@ if(TARGET tandem AND TANDEM_CALIBRATE AND NOT TANDEM_SANITIZE AND NOT CMAKE_CROS
   # As many pictures as find the layer that int8 should keep back; fp8, which is simulated, takes longer and keeps none.
   set(samples_int8 512)
   set(samples_fp8 256)
-  foreach(precision int8 fp8)
+  foreach(precision IN LISTS TANDEM_CALIBRATED)
     list(APPEND commands COMMAND ${CMAKE_COMMAND} -E env TANDEM_MODELS=${PROJECT_SOURCE_DIR}/models
       $<TARGET_FILE:tandem> calibrate --model emoji --data emoji --samples ${samples_${precision}}
       --device cpu --precision ${precision} --output ${calibration} --quiet)
@@ -26,7 +27,7 @@ if(TARGET tandem AND TANDEM_CALIBRATE AND NOT TANDEM_SANITIZE AND NOT CMAKE_CROS
     ${commands}
     COMMAND ${CMAKE_COMMAND} -E touch ${PROJECT_BINARY_DIR}/generated/calibration.stamp
     DEPENDS ${calibration_inputs}
-    COMMENT "Calibrating the default model in int8 and fp8" VERBATIM)
+    COMMENT "Calibrating the default model in ${TANDEM_CALIBRATED}" VERBATIM)
   add_custom_target(calibration ALL DEPENDS ${PROJECT_BINARY_DIR}/generated/calibration.stamp)
   add_dependencies(calibration tandem)
   install(DIRECTORY ${calibration}/ DESTINATION ${CMAKE_INSTALL_DATADIR}/tandem/calibration)

@@ -19,9 +19,7 @@ for library in "$build"/lib/*.so*; do
   strip -o "$bundle/lib/$(basename "$library")" "$library"
 done
 cp -r "$build/lib/tuning" "$bundle/lib/"
-mkdir "$bundle/calibration"
-cp "$build"/calibration/*.json "$build"/calibration/*.fp8.safetensors "$build"/calibration/*.int8.safetensors \
-  "$bundle/calibration/"
+cp -r "$build/calibration" "$bundle/"
 
 kilobytes=$(du -sk --apparent-size "$bundle" | cut -f1)
 printf '%-28s %8s KiB\n' $(cd "$bundle" && find . -type f -printf '%P %k\n' | sort) "total" "$kilobytes"
