@@ -37,15 +37,16 @@ struct Options {
 /// Memory of finished requests goes back to the system. Left alone, glibc raises the size from which a block is mapped
 /// by itself as such blocks are freed, up to 32 MiB: bodies and pictures then come from its heaps, of which it makes
 /// eight for each core, and one small block above them keeps all that is below. A server that has seen one burst would
-/// hold its peak for ever. What one picture needs stays, though: to give a megabyte back after each request and to have
-/// it again, page by page, takes as long as to decode a small picture.
+/// hold its peak for ever. On few cores every body and picture is mapped by itself, and the heaps stay as small as what
+/// lives long; on many, threads would wait for each other to change the process's memory map. What one request takes
+/// off a heap stays: to give it back after each and to have it again, page by page, costs more than to parse it.
 void give_memory_back() {
 #ifdef __GLIBC__
-  constexpr int kMapped = 1 << 20, kKept = 4 << 20;
-  const int heaps = std::clamp(usable_cores() / 2, 2, 8);  // threads wait for each other's
-  mallopt(M_MMAP_THRESHOLD, kMapped);
+  constexpr int kFewCores = 8, kMapped = 1 << 20, kMappedOnFew = 32 << 10, kKept = 1 << 20;
+  const int cores = usable_cores();
+  mallopt(M_MMAP_THRESHOLD, cores < kFewCores ? kMappedOnFew : kMapped);
   mallopt(M_TRIM_THRESHOLD, kKept);
-  mallopt(M_ARENA_MAX, heaps);
+  mallopt(M_ARENA_MAX, std::clamp(cores / 2, 2, 8));  // heaps: threads wait for each other's
 #endif
 }
 
