@@ -81,7 +81,9 @@ def main():
                                keep if precision in ("int8", "fp8") else [])
                 if lines is None:
                     continue
-                shown = ["TESTSET" if word == folder else word.replace(folder, "TESTSET") for word in arguments]
+                shown = [word.replace(folder, "TESTSET") for word in arguments]
+                for line in lines:
+                    line["worst"] = line["worst"] and line["worst"].replace(folder, "TESTSET")
                 entry = {"what": what, "precision": precision, "arguments": shown, "keep": options.keep,
                          "lines": lines}
                 entries = [e for e in entries if (e["what"], e["precision"]) != (what, precision)] + [entry]

@@ -42,7 +42,7 @@ struct Options {
 /// off a heap stays: to give it back after each and to have it again, page by page, costs more than to parse it.
 void give_memory_back() {
 #ifdef __GLIBC__
-  constexpr int kFewCores = 8, kMapped = 1 << 20, kMappedOnFew = 32 << 10, kKept = 1 << 20;
+  constexpr int kFewCores = 4, kMapped = 1 << 20, kMappedOnFew = 32 << 10, kKept = 1 << 20;
   const int cores = usable_cores();
   mallopt(M_MMAP_THRESHOLD, cores < kFewCores ? kMappedOnFew : kMapped);
   mallopt(M_TRIM_THRESHOLD, kKept);
