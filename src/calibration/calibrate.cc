@@ -30,23 +30,16 @@ struct Accuracies {
   Accuracy images, texts;
 };
 
-std::vector<double> cosines(const std::vector<float>& got, const std::vector<float>& want, std::size_t dim) {
-  std::vector<double> out(want.size() / dim);
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    const auto at = static_cast<std::ptrdiff_t>(i * dim), end = at + static_cast<std::ptrdiff_t>(dim);
-    out[i] = std::inner_product(got.begin() + at, got.begin() + end, want.begin() + at, 0.0);
-  }
-  return out;
-}
-
 Accuracy accuracy(const std::vector<float>& got, const std::vector<float>& want, std::size_t dim) {
-  const verify::Closeness c = verify::closeness(got, want, dim);
-  if (c.items == 0) return {};
-  std::vector<double> all = cosines(got, want, dim);
+  std::vector<double> all = verify::cosines(got, want, dim);
+  if (all.empty()) return {};
+  const auto mean_of = [&](std::size_t count) {
+    const auto end = all.begin() + static_cast<std::ptrdiff_t>(count);
+    return std::accumulate(all.begin(), end, 0.0) / static_cast<double>(count);
+  };
+  const double mean = mean_of(all.size());
   std::ranges::sort(all);
-  const std::size_t few = (all.size() + 49) / 50;
-  const double sum = std::accumulate(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(few), 0.0);
-  return {{static_cast<std::int64_t>(c.items), c.mean_cosine, c.min_cosine}, sum / static_cast<double>(few)};
+  return {{static_cast<std::int64_t>(all.size()), mean, all.front()}, mean_of((all.size() + 49) / 50)};
 }
 
 /// Rows of a matrix.
@@ -66,7 +59,7 @@ std::vector<std::size_t> telling(const std::vector<float>& got, const std::vecto
   std::vector<std::size_t> order(all);
   std::iota(order.begin(), order.end(), std::size_t{0});
   if (count >= all) return order;
-  const std::vector<double> cosine = cosines(got, want, dim);
+  const std::vector<double> cosine = verify::cosines(got, want, dim);
   std::ranges::stable_sort(order, {}, [&](std::size_t i) { return cosine[i]; });
   std::set<std::size_t> chosen(order.begin(), order.begin() + static_cast<std::ptrdiff_t>((count + 1) / 2));
   for (std::size_t i = 0; i < count && chosen.size() < count; ++i) chosen.insert(i * all / count);

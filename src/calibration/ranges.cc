@@ -11,7 +11,6 @@ namespace {
 
 constexpr unsigned kShift = 16;  // of a float's 23 bits of fraction seven tell bins apart
 constexpr int kPoints = 4;       // of a bin that errors are computed at
-constexpr float kSmallestTop = 1e-30F;
 
 float edge(std::size_t bin) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(bin) << kShift);
@@ -21,6 +20,12 @@ float edge(std::size_t bin) {
 
 float largest(Precision precision) noexcept {
   return precision == Precision::fp8 ? kLargestE4m3 : 127;
+}
+
+float step_of(Precision precision, std::span<const float> row) noexcept {
+  float top = 0;
+  for (const float value : row) top = std::max(top, std::abs(value));
+  return top > kSmallestTop ? top / largest(precision) : 0;
 }
 
 float in_eight_bits(Precision precision, float value, float step) noexcept {
@@ -68,10 +73,8 @@ double Magnitudes::error(Precision precision, float step) const noexcept {
 void RowErrors::add(Precision precision, std::span<const float> values, std::size_t width) {
   for (std::size_t at = 0; at + width <= values.size(); at += width) {
     const auto row = values.subspan(at, width);
-    float top = 0;
-    for (const float value : row) top = std::max(top, std::abs(value));
-    if (!(top > kSmallestTop) || !std::isfinite(top)) continue;
-    const float step = top / largest(precision);
+    const float step = step_of(precision, row);
+    if (!(step > 0) || !std::isfinite(step)) continue;
     for (const float value : row) {
       const double off = static_cast<double>(in_eight_bits(precision, value, step)) - value;
       errors_ += off * off, squares_ += static_cast<double>(value) * value;

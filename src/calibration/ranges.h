@@ -16,6 +16,10 @@ namespace tandem::calibration {
 float in_eight_bits(Precision precision, float value, float step) noexcept;
 /// 127 or 448.
 float largest(Precision precision) noexcept;
+/// A row whose largest magnitude is no larger is one of zeros.
+inline constexpr float kSmallestTop = 1e-30F;
+/// The step that makes a row's largest magnitude the largest number; 0 for a row of zeros.
+float step_of(Precision precision, std::span<const float> row) noexcept;
 
 /// How often which magnitude came: bins as wide as the 128th of a power of two. Counts are exact, so that the order of
 /// what comes makes no difference.

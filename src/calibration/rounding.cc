@@ -18,7 +18,6 @@ using Rows = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 constexpr double kDamping = 0.01;  // of the mean of the diagonal, as in GPTQ
 constexpr Index kBlock = 64;       // inputs whose errors are passed on one by one
-constexpr float kSmallestTop = 1e-30F;
 
 Eigen::Map<const Rows<float>> matrix(std::span<const float> values, std::size_t rows) {
   return {values.data(), static_cast<Index>(rows), static_cast<Index>(rows == 0 ? 0 : values.size() / rows)};
@@ -27,11 +26,7 @@ Eigen::Map<const Rows<float>> matrix(std::span<const float> values, std::size_t 
 std::vector<float> steps_of(Precision precision, std::span<const float> weight, std::size_t outputs) {
   std::vector<float> steps;
   const std::size_t inputs = weight.size() / outputs;
-  for (std::size_t n = 0; n < outputs; ++n) {
-    float top = 0;
-    for (const float w : weight.subspan(n * inputs, inputs)) top = std::max(top, std::abs(w));
-    steps.push_back(top > kSmallestTop ? top / largest(precision) : 0);
-  }
+  for (std::size_t n = 0; n < outputs; ++n) steps.push_back(step_of(precision, weight.subspan(n * inputs, inputs)));
   return steps;
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "calibration/ranges.h"
 #include "tandem/error.h"
 #include "tensor/e4m3.h"
 
@@ -12,8 +13,6 @@ namespace tandem::calibration {
 using namespace backend;  // NOLINT: its argument structs, in every line
 
 namespace {
-
-constexpr float kSmallestTop = 1e-30F;  // a row whose largest magnitude is no larger is one of zeros
 
 class SimulatedWeight final : public PreparedWeight {
  public:

@@ -116,7 +116,7 @@ int run(const Options& options, Console& console) {
   const std::string hash = files.open_weights()->hash();
   const std::filesystem::path file = calibration_destination(options.output, files, hash);
   embed::check_output_path(file.string());
-  CalibrationInputs inputs = calibration_inputs(options.common, options.data, stop, console);
+  CalibrationInputs inputs = calibration_inputs(files, e, options.data, stop, console);
   if (inputs.inputs.pictures.empty()) return stop.exit_code();
   ThreadPool pool(usable_cores());
   how.threads = std::min(usable_cores() + 1, 8), how.pool = &pool;

@@ -45,10 +45,9 @@ std::pair<std::vector<TextInput>, std::string> find_texts(const model::ModelFile
 
 }  // namespace
 
-CalibrationInputs calibration_inputs(const CommonOptions& options, const CalibrationData& data, const StopScope& stop,
-                                     Console& console) {
-  const model::ModelFiles files = open_model(options);
-  const engine::Preparer preparer(files, engine::prepare_options(options.engine, files));
+CalibrationInputs calibration_inputs(const model::ModelFiles& files, const EngineOptions& options,
+                                     const CalibrationData& data, const StopScope& stop, Console& console) {
+  const engine::Preparer preparer(files, engine::prepare_options(options, files));
   samples::PicturesOptions how;
   how.count = static_cast<std::size_t>(data.samples), how.seed = static_cast<std::uint64_t>(data.seed);
   how.side = files.config.vision.image_size;

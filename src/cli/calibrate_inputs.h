@@ -24,7 +24,7 @@ struct CalibrationInputs {
 
 /// Reads and prepares all of it; what cannot be prepared is said and left out. Empty where it was interrupted. Throws
 /// not_found, bad_data where there is nothing to read, or nothing that can be prepared.
-CalibrationInputs calibration_inputs(const CommonOptions& options, const CalibrationData& data, const StopScope& stop,
-                                     Console& console);
+CalibrationInputs calibration_inputs(const model::ModelFiles& files, const EngineOptions& options,
+                                     const CalibrationData& data, const StopScope& stop, Console& console);
 
 }  // namespace tandem::cli

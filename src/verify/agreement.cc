@@ -78,26 +78,31 @@ std::vector<std::size_t> best(std::span<const float> scores, std::size_t k) {
 
 }  // namespace
 
-Closeness closeness(std::span<const float> got, std::span<const float> want, std::size_t dim) {
+std::vector<double> cosines(std::span<const float> got, std::span<const float> want, std::size_t dim) {
   check_pair(got, want, dim);
-  Closeness c;
-  c.items = rows_of(got, dim);
-  if (c.items == 0) return c;
-  std::vector<double> cosines(c.items);
-  for (std::size_t r = 0; r < c.items; ++r) {
+  std::vector<double> out(rows_of(got, dim));
+  for (std::size_t r = 0; r < out.size(); ++r) {
     const float *a = got.data() + r * dim, *b = want.data() + r * dim;
-    cosines[r] = dot(a, b, dim) / std::sqrt(dot(a, a, dim) * dot(b, b, dim));
-    if (!std::isfinite(cosines[r])) {
+    out[r] = dot(a, b, dim) / std::sqrt(dot(a, a, dim) * dot(b, b, dim));
+    if (!std::isfinite(out[r])) {
       throw Error(Code::bad_data, cat("vector ", r, " has no direction: it is all zeros or not finite"));
     }
-    for (std::size_t i = 0; i < dim; ++i) {
-      c.max_difference = std::max(c.max_difference, std::abs(static_cast<double>(a[i]) - b[i]));
-    }
   }
-  c.worst = static_cast<std::size_t>(std::min_element(cosines.begin(), cosines.end()) - cosines.begin());
-  c.mean_cosine = std::accumulate(cosines.begin(), cosines.end(), 0.0) / static_cast<double>(c.items);
-  std::sort(cosines.begin(), cosines.end());
-  c.min_cosine = cosines.front(), c.p01_cosine = cosines[(c.items + 99) / 100 - 1];
+  return out;
+}
+
+Closeness closeness(std::span<const float> got, std::span<const float> want, std::size_t dim) {
+  std::vector<double> all = cosines(got, want, dim);
+  Closeness c;
+  c.items = all.size();
+  if (c.items == 0) return c;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    c.max_difference = std::max(c.max_difference, std::abs(static_cast<double>(got[i]) - want[i]));
+  }
+  c.worst = static_cast<std::size_t>(std::min_element(all.begin(), all.end()) - all.begin());
+  c.mean_cosine = std::accumulate(all.begin(), all.end(), 0.0) / static_cast<double>(c.items);
+  std::sort(all.begin(), all.end());
+  c.min_cosine = all.front(), c.p01_cosine = all[(c.items + 99) / 100 - 1];
   return c;
 }
 

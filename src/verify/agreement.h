@@ -8,6 +8,10 @@
 
 namespace tandem::verify {
 
+/// Of every pair of rows, whatever their lengths. Throws invalid_argument where sizes differ or are no multiple of dim,
+/// bad_data where a value is not finite or a row all zeros.
+std::vector<double> cosines(std::span<const float> got, std::span<const float> want, std::size_t dim);
+
 /// Of pairs of rows. All 0 where there are no rows.
 struct Closeness {
   std::size_t items = 0;
@@ -15,7 +19,7 @@ struct Closeness {
   double max_difference = 0;                               ///< the largest of |got - want|, over all elements
   std::size_t worst = 0;                                   ///< the row of min_cosine
 };
-/// Throws invalid_argument where sizes differ or are no multiple of dim, bad_data where a value is not finite.
+/// Throws what cosines() throws.
 Closeness closeness(std::span<const float> got, std::span<const float> want, std::size_t dim);
 
 /// Kendall's tau-b of two lists of scores of the same things: the share of pairs in the same order less the share in

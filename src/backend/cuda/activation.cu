@@ -3,6 +3,7 @@
 //   gelu_erf    x Phi(x) = x/2 (1 + erf(x / sqrt 2))                      (Hendrycks, Gimpel 2016)
 //   gelu_tanh   x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))             (ibid.)
 #include "backend/cuda/device.cuh"
+#include "backend/cuda/gelu.cuh"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/overlap.cuh"
 
@@ -18,7 +19,7 @@ __device__ float apply(float x) {
   } else if constexpr (kFn == ActivationFn::gelu_erf) {
     return 0.5F * x * (1 + erff(x * 0.70710678118654752F));
   } else if constexpr (kFn == ActivationFn::gelu_tanh) {
-    return 0.5F * x * (1 + tanhf(0.79788456080286536F * (x + 0.044715F * x * x * x)));
+    return gelu_tanh(x);
   } else {
     return x;
   }

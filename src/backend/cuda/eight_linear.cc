@@ -2,28 +2,19 @@
 
 #include <algorithm>
 
+#include "backend/cuda/eight_checks.h"
 #include "backend/cuda/matmul_one_wave.h"
-#include "base/strings.h"
+#include "tensor/e4m3.h"
 
 namespace tandem::backend::cuda {
 namespace {
 
 using Kernel = ProductChoice::Kernel;
 
-constexpr float kLargestE4m3 = 448;
 /// A layer of zeros has a step, too.
 constexpr float kLeastBound = 1e-6F;
 /// Rows that the library can be given ones for.
 constexpr std::int64_t kMostOnes = std::int64_t{1} << 18;
-
-/// Sixteen-bit rows that the kernels read or write 16 bytes at a time.
-bool aligned(const void* p, std::int64_t stride) {
-  return reinterpret_cast<std::uintptr_t>(p) % 16 == 0 && stride % 8 == 0;
-}
-
-void require(bool good, const char* what) {
-  if (!good) throw Error(Code::internal, cat("eight-bit linear: ", what));
-}
 
 }  // namespace
 
@@ -174,8 +165,7 @@ EightCall EightLinear::call_of(const CudaWeight& w, ConstView bias, View out, Ah
   c.bias = bias.as<float>();
   c.out = out.data, c.ldo = out.stride;
   c.processors = device_.multiprocessors, c.ahead = ahead;
-  require(out.dtype == DType::f16 && aligned(out.data, out.rows() > 1 ? out.stride : 0),
-          "the result is not f16 in rows of 16 bytes");
+  require_eight(by_vectors(out), "the result is not f16 in rows of 16 bytes");
   return c;
 }
 
@@ -184,9 +174,9 @@ void EightLinear::norm_linear(const NormLinearArgs& a, Ahead ahead, Ahead own) {
   const View out = a.out.view, room = a.normalized.view;
   if (a.x.rows() == 0) return;
   EightCall c = call_of(w, a.bias, out, ahead);
-  require(a.x.dtype == DType::f16 && aligned(a.x.data, a.x.rows() > 1 ? a.x.stride : 0) && aligned(a.gamma.data, 0) &&
-              aligned(a.beta.data, 0) && room.contiguous() && size_of(room.dtype) == 2 && aligned(room.data, 0),
-          "the input of a norm is not f16 in rows of 16 bytes");
+  require_eight(by_vectors(a.x) && aligned(a.gamma.data) && aligned(a.beta.data) && room.contiguous() &&
+                    size_of(room.dtype) == 2 && aligned(room.data),
+                "the input of a norm is not f16 in rows of 16 bytes");
   // The rows' scales stand behind them: together they need no more than rows of sixteen bits.
   QuantizeRowsCall q;
   q.x = a.x.data, q.rows = a.x.rows(), q.columns = a.x.columns(), q.ldx = a.x.stride, q.eps = a.eps;
@@ -213,7 +203,7 @@ void EightLinear::norm_linear(const NormLinearArgs& a, Ahead ahead, Ahead own) {
 }
 
 void EightLinear::quantize(ConstView x, EightCall& c) {
-  require(x.dtype == DType::f16 && aligned(x.data, x.rows() > 1 ? x.stride : 0), "x is not f16 in rows of 16 bytes");
+  require_eight(by_vectors(x), "x is not f16 in rows of 16 bytes");
   QuantizeRowsCall q;
   q.x = x.data, q.rows = x.rows(), q.columns = x.columns(), q.ldx = x.stride;
   const std::size_t elements = static_cast<std::size_t>((q.rows * q.columns + 15) / 16 * 16);
@@ -236,8 +226,7 @@ void EightLinear::linear(const LinearArgs& a, Ahead ahead) {
   EightCall c = call_of(w, a.bias, out, ahead);
   c.rows = x.rows();
   if (a.residual) {
-    require(a.residual.dtype == DType::f16 && aligned(a.residual.data, a.residual.rows() > 1 ? a.residual.stride : 0),
-            "the residual is not f16 in rows of 16 bytes");
+    require_eight(by_vectors(a.residual), "the residual is not f16 in rows of 16 bytes");
     c.residual = a.residual.data, c.ldr = a.residual.stride;
   }
   const bool waits = written_.reader == a.weight && x.data >= written_.begin &&

@@ -37,7 +37,7 @@ __device__ __forceinline__ float apply(float x) {
   } else if constexpr (kFn == ActivationFn::gelu_erf) {
     return gelu_erf_fast(x);
   } else if constexpr (kFn == ActivationFn::gelu_tanh) {
-    return 0.5f * x * (1 + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+    return gelu_tanh(x);
   } else {
     return x;
   }

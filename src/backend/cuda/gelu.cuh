@@ -33,4 +33,9 @@ __device__ __forceinline__ float gelu_erf_fast(float x) {
   return fmaf(-fabsf(x), exp2_fast(h), fmaxf(x, 0.0f));
 }
 
+/// The approximation by tanh (Hendrycks and Gimpel 2016) as it is written, in float32.
+__device__ __forceinline__ float gelu_tanh(float x) {
+  return 0.5F * x * (1 + tanhf(0.79788456080286536F * (x + 0.044715F * x * x * x)));
+}
+
 }  // namespace tandem::backend::cuda

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "base/strings.h"
+#include "backend/cuda/eight_checks.h"
 
 namespace tandem::backend::cuda {
 namespace {
@@ -30,19 +30,6 @@ std::int64_t rows_at_a_time(std::int64_t rows, std::int64_t outputs, std::int64_
   return std::min(most, whole_rows((rows + pieces - 1) / pieces));
 }
 
-/// f16 rows that kernels read or write 16 bytes at a time.
-bool by_vectors(ConstView v) {
-  return v.dtype == DType::f16 && reinterpret_cast<std::uintptr_t>(v.data) % 16 == 0 &&
-         (v.rows() <= 1 || v.stride % 8 == 0);
-}
-bool aligned(ConstView vector) {
-  return reinterpret_cast<std::uintptr_t>(vector.data) % 16 == 0;
-}
-
-void require(bool good, const char* what) {
-  if (!good) throw Error(Code::internal, cat("eight-bit linear: ", what));
-}
-
 }  // namespace
 
 bool SumLinear::fits(ConstView weight, DType type) {
@@ -52,7 +39,8 @@ bool SumLinear::fits(ConstView weight, DType type) {
 }
 
 void SumLinear::norm_linear(const NormLinearArgs& a, Ahead own) {
-  require(by_vectors(a.x) && aligned(a.gamma) && aligned(a.beta), "the input of a norm is not f16 in rows of 16 bytes");
+  require_eight(by_vectors(a.x) && aligned(a.gamma.data) && aligned(a.beta.data),
+                "the input of a norm is not f16 in rows of 16 bytes");
   QuantizeRowsCall q;
   q.x = a.x.data, q.rows = a.x.rows(), q.columns = a.x.columns(), q.ldx = a.x.stride;
   q.gamma = a.gamma.as<float>(), q.beta = a.beta.as<float>(), q.eps = a.eps, q.ahead = own;
@@ -63,7 +51,7 @@ void SumLinear::norm_linear(const NormLinearArgs& a, Ahead own) {
 
 void SumLinear::linear(const LinearArgs& a) {
   const ConstView x = a.x.view;
-  require(by_vectors(x), "x is not f16 in rows of 16 bytes");
+  require_eight(by_vectors(x), "x is not f16 in rows of 16 bytes");
   QuantizeRowsCall q;
   q.x = x.data, q.rows = x.rows(), q.columns = x.columns(), q.ldx = x.stride;
   FinishCall f;
@@ -74,8 +62,8 @@ void SumLinear::linear(const LinearArgs& a) {
 void SumLinear::run(const CudaWeight& w, QuantizeRowsCall rows, FinishCall end) {
   const View out = end.out;
   const ConstView residual = end.residual;
-  require(by_vectors(out) && (!residual || by_vectors(residual)), "the result is not f16 in rows of 16 bytes");
-  require(reinterpret_cast<std::uintptr_t>(end.bias) % 16 == 0, "the bias is not at a multiple of 16 bytes");
+  require_eight(by_vectors(out) && (!residual || by_vectors(residual)), "the result is not f16 in rows of 16 bytes");
+  require_eight(aligned(end.bias), "the bias is not at a multiple of 16 bytes");
   if (rows.rows == 0) return;
   // A pass that is recorded was issued once before.
   if (rows_.data() == nullptr) {
